@@ -1,0 +1,93 @@
+"""LongLive's loop: few denoise steps per chunk, a clean pass to write the cache, a recache when the prompt changes.
+
+In own words after NVlabs/LongLive v1.0 pipeline/causal_inference.py (``inference``) and
+pipeline/interactive_causal_inference.py (``_recache_after_switch``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol
+
+from torch import Tensor
+from vace_adapt.contract import Chunk, HintSource, PipelineParts, Stream
+from vace_adapt.models.schedule import FewStepSchedule
+
+from vace_adapt_longlive.native import NativeDenoiser
+from vace_adapt_longlive.official import OfficialDenoiser
+
+
+class Denoiser(Protocol):
+    """The base model of one stream, native or live."""
+
+    def set_prompt(self, prompt_embeds: Tensor) -> None:
+        """Use these embeddings [B, T, text_dim] from the next pass on."""
+        ...
+
+    def __call__(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
+        """Predict the flow of a chunk [B, C, F, h, w] that starts at latent frame `start`, writing its keys and values."""
+        ...
+
+    def remember(self, latents: Tensor) -> None:
+        """Keep a finished chunk for a later recache."""
+        ...
+
+    def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
+        """Rewrite the keys and values of all remembered frames under the prompt in force, in one pass."""
+        ...
+
+
+class LongLiveLoop:
+    """Runs chunks through a denoiser.
+
+    Args:
+        denoiser: the base model of one stream.
+        schedule: the denoise steps.
+        context_noise: timestep of clean passes and recaches (0 for LongLive).
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: FewStepSchedule, context_noise: float) -> None:
+        self.denoiser = denoiser
+        self.schedule = schedule
+        self.context_noise = context_noise
+
+    def switch_prompt(self, chunk: Chunk, *, keep_sink: bool) -> None:
+        """Take over the chunk's prompt; past the first chunk, rebuild the cache under it."""
+        self.denoiser.set_prompt(chunk.text)
+        if chunk.start > 0:
+            self.denoiser.recache(self.context_noise, keep_sink=keep_sink, hints=chunk.recaching())
+
+    def run(self, chunk: Chunk) -> Tensor:
+        """Make one chunk: finished latents [B, C, F, h, w]."""
+        schedule = self.schedule
+        noisy = chunk.noise(0)
+        for step, (timestep, sigma) in enumerate(zip(schedule.timesteps, schedule.sigmas, strict=True)):
+            if step > 0:
+                noisy = schedule.renoise(clean, chunk.noise(step), sigma)
+            flow = self.denoiser(noisy, timestep, chunk.start, chunk.denoising(step, sigma))
+            clean = schedule.clean(noisy, flow, sigma)
+        self.denoiser(clean, self.context_noise, chunk.start, chunk.clean_pass(schedule.sigma(self.context_noise)))
+        self.denoiser.remember(clean)
+        return clean
+
+
+def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
+    """Every chunk of a stream, one after another (`vace_stream`)."""
+    settings = parts.settings
+    device = parts.model.get_submodule("patch_embedding").weight.device
+    schedule = FewStepSchedule(
+        settings.denoising_steps,
+        shift=settings.timestep_shift,
+        warp=settings.warp_denoising_steps,
+        device=device,
+    )
+    denoiser: Denoiser
+    if parts.layout == "official":
+        denoiser = OfficialDenoiser(parts.model, schedule, stream)
+    else:
+        denoiser = NativeDenoiser(parts.model, schedule, stream.cache)
+    loop = LongLiveLoop(denoiser, schedule, settings.context_noise)
+    for chunk in stream.chunks():
+        if chunk.prompt_changed:
+            loop.switch_prompt(chunk, keep_sink=settings.global_sink)
+        yield loop.run(chunk)

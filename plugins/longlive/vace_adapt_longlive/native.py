@@ -1,0 +1,40 @@
+"""The native base model as the loop's denoiser."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+from vace_adapt.contract import HintSource
+from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.models.schedule import FewStepSchedule
+
+from vace_adapt_longlive.cache import LongLiveCache
+
+
+class NativeDenoiser:
+    """`CausalWan` with the memory of one stream."""
+
+    def __init__(self, model: CausalWan, schedule: FewStepSchedule, cache: LongLiveCache) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.cache = cache
+
+    def set_prompt(self, prompt_embeds: Tensor) -> None:
+        self.cache.text.write(self.model.embed_text(prompt_embeds))
+
+    def __call__(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
+        step = self.cache.ring.chunk_pass(start, latents.shape[2])
+        return self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
+
+    def remember(self, latents: Tensor) -> None:
+        self.cache.recent.push(latents)
+
+    def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
+        start, latents = self.cache.recent.newest()
+        step = self.cache.ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
+        self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
+
+    def _forward(self, latents, timestep, layer_cache, hints):
+        tensor = self.schedule.tensor(timestep, latents.shape[0])
+        return self.model(latents, tensor, self.cache.text, layer_cache, hints)

@@ -1,0 +1,191 @@
+"""A live `CausalWanModel` of the official repository as the loop's denoiser (layout ``official``).
+
+The object is the user's, built with NVlabs/LongLive v1.0 (wan/modules/causal_model.py or causal_model_infinity.py). Its blocks
+take ``(x, **kwargs)`` with ``e`` [B, F, 6, D] and ``context`` [B, T, D], and return ``(x, cache_update)`` when they have a cache.
+Its own code rolls its own cache; here are only the buffers it expects and the call. Hints enter through core's hooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from vace_adapt.cache.recent import RecentLatents
+from vace_adapt.contract import (
+    BlockInputs,
+    BlockMap,
+    BlockSite,
+    CacheLayout,
+    ChunkShapes,
+    HintSource,
+    PipelineParts,
+    Stream,
+)
+from vace_adapt.models.schedule import FewStepSchedule
+
+
+def official_blocks(model: nn.Module) -> BlockMap:
+    """The block sites of a `CausalWanModel`, bare or wrapped by peft."""
+    count = len(model.get_submodule("blocks"))
+    sites = tuple(BlockSite(f"blocks.{i}", _read, _hidden, _write) for i in range(count))
+    return BlockMap(sites, patch_embedding="patch_embedding")
+
+
+def _read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BlockInputs:
+    """All frames of a chunk share a timestep, so the first frame's modulation stands for the chunk."""
+    return BlockInputs(args[0], kwargs["e"][:, 0], kwargs["context"])
+
+
+def _hidden(output: Any) -> Tensor:
+    hidden, _ = output
+    return hidden
+
+
+def _write(output: Any, hidden: Tensor) -> Any:
+    _, cache_update = output
+    return hidden, cache_update
+
+
+class OfficialCache:
+    """`CacheOps` over the buffers the official model expects: one dictionary a layer."""
+
+    def __init__(
+        self, self_attention: list[dict[str, Tensor]], text: list[dict[str, Any]], recent: RecentLatents, layout: CacheLayout
+    ) -> None:
+        self.self_attention = self_attention
+        self.text = text
+        self.recent = recent
+        self.layout = layout
+        self.frame_tokens = self_attention[0]["k"].shape[1] // layout.slots
+
+    @classmethod
+    def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> OfficialCache:
+        """Allocate the memory of one stream."""
+        weight = parts.model.get_submodule("patch_embedding").weight
+        placement = {"dtype": weight.dtype, "device": weight.device}
+        backbone, slots = parts.backbone, parts.settings.slots
+        heads = (batch, slots * shapes.frame_tokens, backbone.heads, backbone.head_dim)
+        words = (batch, backbone.text_len, backbone.heads, backbone.head_dim)
+        self_attention = [
+            {
+                "k": torch.zeros(heads, **placement),
+                "v": torch.zeros(heads, **placement),
+                "global_end_index": torch.zeros(1, dtype=torch.long, device=weight.device),
+                "local_end_index": torch.zeros(1, dtype=torch.long, device=weight.device),
+            }
+            for _ in range(backbone.layers)
+        ]
+        text = [
+            {"k": torch.zeros(words, **placement), "v": torch.zeros(words, **placement), "is_init": False}
+            for _ in range(backbone.layers)
+        ]
+        recent = RecentLatents(slots, shapes.latent_shape(batch, 0), **placement)
+        return cls(self_attention, text, recent, CacheLayout("foreign", slots, parts.settings.sink))
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {
+            **{f"{name}.{i}": layer[name] for i, layer in enumerate(self.self_attention) for name in layer},
+            **{f"text.{name}.{i}": layer[name] for i, layer in enumerate(self.text) for name in ("k", "v")},
+            "recent": self.recent.latents,
+        }
+
+    def positions(self) -> Sequence[int]:
+        """The official buffer keeps the sink and the newest frames in order of time."""
+        end, sink = self.recent.end, self.layout.sink
+        held = min(end, self.layout.slots)
+        frames = [*range(min(sink, held)), *range(end - held + min(sink, held), end)]
+        return tuple(frames + [-1] * (self.layout.slots - held))
+
+    def snapshot(self) -> Any:
+        return {name: tensor.clone() for name, tensor in self.tensors().items()}, self.recent.end, self._initialised()
+
+    def restore(self, snapshot: Any) -> None:
+        tensors, self.recent.end, initialised = snapshot
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        for layer, state in zip(self.text, initialised, strict=True):
+            layer["is_init"] = state
+
+    def reset(self) -> None:
+        for tensor in self.tensors().values():
+            tensor.zero_()
+        self.recent.end = 0
+        self.forget_prompt()
+
+    def forget_prompt(self) -> None:
+        """The model computes its text keys anew at its next call."""
+        for layer in self.text:
+            layer["is_init"] = False
+
+    def _initialised(self) -> list[bool]:
+        return [layer["is_init"] for layer in self.text]
+
+
+class OfficialDenoiser:
+    """The live model with the memory of one stream."""
+
+    def __init__(self, model: nn.Module, schedule: FewStepSchedule, stream: Stream) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.stream = stream
+        self.cache: OfficialCache = stream.cache
+        self._prompt: Tensor | None = None
+
+    def set_prompt(self, prompt_embeds: Tensor) -> None:
+        self._prompt = prompt_embeds
+        self.cache.forget_prompt()
+
+    def __call__(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
+        return self._forward(latents, timestep, start, hints, sink_recache_after_switch=False)
+
+    def remember(self, latents: Tensor) -> None:
+        self.cache.recent.push(latents)
+
+    def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
+        start, latents = self.cache.recent.newest()
+        if not keep_sink:
+            for layer in self.cache.self_attention:
+                layer["k"].zero_()
+                layer["v"].zero_()
+        self._forward(latents, timestep, start, hints, sink_recache_after_switch=not keep_sink)
+        self.cache.forget_prompt()
+
+    def _forward(
+        self, latents: Tensor, timestep: float, start: int, hints: HintSource | None, *, sink_recache_after_switch: bool
+    ) -> Tensor:
+        batch, _, frames, height, width = latents.shape
+        tokens = self.cache.frame_tokens
+        with self.stream.injecting(hints), _attention_size(self.model, self.cache.layout.slots * tokens):
+            flow: Tensor = self.model(
+                latents,
+                t=self.schedule.tensor(timestep, batch)[:, None].expand(batch, frames),
+                context=self._prompt,
+                seq_len=math.prod((self.cache.layout.slots, tokens)),
+                kv_cache=self.cache.self_attention,
+                crossattn_cache=self.cache.text,
+                current_start=start * tokens,
+                cache_start=None,
+                sink_recache_after_switch=sink_recache_after_switch,
+            )
+        return flow
+
+
+@contextmanager
+def _attention_size(model: nn.Module, tokens: int) -> Iterator[None]:
+    """Let every self-attention see the whole cache, whatever the resolution: upstream fixes 1560 tokens a frame.
+
+    The official pipeline sets the same attribute (``_set_all_modules_max_attention_size``) and leaves it changed.
+    """
+    attentions = [block.self_attn for block in model.get_submodule("blocks")]
+    before = [attention.max_attention_size for attention in attentions]
+    for attention in attentions:
+        attention.max_attention_size = tokens
+    try:
+        yield
+    finally:
+        for attention, size in zip(attentions, before, strict=True):
+            attention.max_attention_size = size

@@ -1,0 +1,104 @@
+"""How LongLive differs, hook by hook. Importing this module imports no torch."""
+
+from __future__ import annotations
+
+from vace_adapt.contract import Capability, ChunkShapes, Injection, PipelineInfo, Support
+from vace_adapt.hookspecs import HOOK_API, hookimpl
+from vace_adapt.time_map import TimeMap
+
+from vace_adapt_longlive.settings import WAN_1_3B, LongLiveSettings
+
+_FULL = Capability(support=Support.FULL)
+
+INFO = PipelineInfo(
+    name="longlive",
+    title="LongLive 1.0: Wan2.1 1.3B, chunks of 3 latent frames, sink + sliding window",
+    hook_api=HOOK_API,
+    upstream="NVlabs/LongLive@e52d9ef6865d843282a6b5e9d46d03b35f88929d",
+    backbones={"1.3B": WAN_1_3B},
+    layouts={"native": Injection.ARGUMENTS, "official": Injection.HOOKS},
+    capabilities={
+        "sink": _FULL,
+        "window": _FULL,
+        "clean_pass": _FULL,
+        "prompt_switch": _FULL,
+        "relative_rope": _FULL,
+        "lora": _FULL,
+        "live_model": _FULL,
+        "bank": Capability(support=Support.UNSUPPORTED, reason="LongLive has no memory bank (MemFlow has)"),
+        "packed_history": Capability(support=Support.UNSUPPORTED, reason="LongLive keeps a KV cache"),
+        "stream_batch": Capability(support=Support.UNSUPPORTED, reason="all rows of a batch are at the same step"),
+    },
+    golden_formats=("longlive", "selfforcing"),
+)
+
+
+@hookimpl
+def vace_describe():
+    return INFO
+
+
+@hookimpl
+def vace_settings():
+    return LongLiveSettings
+
+
+@hookimpl
+def vace_load_pipeline(settings, weights, device, dtype, model, layout):
+    from vace_adapt_longlive.loading import load_parts
+
+    return load_parts(settings, weights, device, dtype, model, layout)
+
+
+@hookimpl
+def vace_tiny_pipeline(settings, seed):
+    from vace_adapt_longlive.tiny import tiny_parts
+
+    return tiny_parts(settings, seed)
+
+
+@hookimpl
+def vace_locate_blocks(model, layout):
+    if layout == "official":
+        from vace_adapt_longlive.official import official_blocks
+
+        return official_blocks(model)
+    from vace_adapt.models.causal_wan import causal_wan_blocks
+
+    return causal_wan_blocks(model)
+
+
+@hookimpl
+def vace_wrap_attention(attend):
+    return attend
+
+
+@hookimpl
+def vace_chunk_shapes(parts, height, width):
+    latents = parts.settings.chunk_latents
+    return ChunkShapes.of(parts.backbone, TimeMap(latents, latents, parts.backbone.stride[0]), height, width)
+
+
+@hookimpl
+def vace_cache_ops(parts, shapes, batch):
+    if parts.layout == "official":
+        from vace_adapt_longlive.official import OfficialCache
+
+        return OfficialCache.open(parts, shapes, batch)
+    from vace_adapt_longlive.cache import LongLiveCache
+
+    return LongLiveCache.open(parts, shapes, batch)
+
+
+@hookimpl
+def vace_stream(parts, stream):
+    from vace_adapt_longlive.loop import run_stream
+
+    return run_stream(parts, stream)
+
+
+@hookimpl
+def vace_replay(path):
+    from vace_adapt_longlive.replay import replay
+
+    return replay(path)

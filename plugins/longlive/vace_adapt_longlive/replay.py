@@ -1,0 +1,163 @@
+"""Replay of golden files made by LongLive and by its ancestor Self-Forcing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from vace_adapt.cache.recent import RecentLatents
+from vace_adapt.cache.ring import RingCache, RingSpec
+from vace_adapt.cache.text import TextMemory
+from vace_adapt.contract import Backbone, BlockInputs, Comparison, Hints, HintSource
+from vace_adapt.errors import GoldenError
+from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.models.rope import RotaryGrid
+from vace_adapt.models.schedule import FewStepSchedule
+from vace_adapt.parity.golden import Golden, comparison, max_error, read_golden
+from vace_adapt.weights.wan_keys import to_diffusers
+
+from vace_adapt_longlive.cache import LongLiveCache
+from vace_adapt_longlive.loop import LongLiveLoop
+from vace_adapt_longlive.native import NativeDenoiser
+
+CPU = torch.device("cpu")
+
+
+class GoldenChunk:
+    """A chunk whose noise, prompt and hints come from the file (`contract.Chunk`)."""
+
+    def __init__(self, golden: Golden, index: int, start: int, prompt: str, prompt_changed: bool, steps: int) -> None:
+        self.index = index
+        self.start = start
+        self.text = golden.tensor(f"prompt.{prompt}")
+        self.prompt_changed = prompt_changed
+        self.frames = golden.tensor(f"noise.{index}").shape[1]
+        self._golden = golden
+        self._steps = steps
+
+    def noise(self, draw: int) -> Tensor:
+        name = f"noise.{self.index}" if draw == 0 else f"renoise.{self.index}.{draw - 1}"
+        return self._golden.tensor(name).transpose(1, 2)
+
+    def denoising(self, step: int, sigma: float) -> HintSource | None:
+        return self._hints(str(step))
+
+    def clean_pass(self, sigma: float) -> HintSource | None:
+        return self._hints(str(self._steps))
+
+    def recaching(self) -> HintSource | None:
+        return self._hints("recache")
+
+    def _hints(self, step: str) -> HintSource | None:
+        stem = f"hint.{self.index}.{step}."
+        hints = {int(name.removeprefix(stem)): t for name, t in self._golden.tensors.items() if name.startswith(stem)}
+
+        def given(inputs: BlockInputs) -> Hints:
+            return hints
+
+        return given if hints else None
+
+
+@torch.no_grad()
+def replay(path: Path) -> Comparison:
+    """Errors of every chunk's output and of every layer's cache."""
+    golden = read_golden(path)
+    schedule = FewStepSchedule(
+        golden.number("steps_used"), shift=golden.number("timestep_shift"), warp=False, device=CPU
+    )
+    model = _model(golden)
+    cache = _cache(golden, model)
+    loop = LongLiveLoop(NativeDenoiser(model, schedule, cache), schedule, golden.number("context_noise"))
+    events = {event["chunk"]: event for event in golden.events}
+    rows = []
+    start, prompt = 0, "a"
+    for index in range(golden.number("chunks")):
+        event: Mapping[str, Any] = events.get(index, {})
+        prompt = event.get("prompt", prompt)
+        chunk = GoldenChunk(golden, index, start, prompt, index == 0 or bool(event), len(schedule))
+        if chunk.prompt_changed:
+            loop.switch_prompt(chunk, keep_sink=event.get("global_sink", True))
+        latents = loop.run(chunk)
+        rows.append((f"chunk {index}", max_error(latents.transpose(1, 2), golden.tensor(f"output.{index}"))))
+        start += chunk.frames
+    return comparison(rows + _cache_errors(golden, cache.ring))
+
+
+def _model(golden: Golden) -> CausalWan:
+    if not golden.config.get("qk_norm", True):
+        raise GoldenError(f"{golden.path}: a model without qk_norm is not a Wan2.1 model")
+    backbone = Backbone(
+        dim=golden.number("dim"),
+        ffn_dim=golden.number("ffn_dim"),
+        heads=golden.number("num_heads"),
+        layers=golden.number("num_layers"),
+        text_dim=golden.number("text_dim"),
+        text_len=golden.number("text_len"),
+        freq_dim=golden.number("freq_dim"),
+        latent_channels=golden.number("in_dim"),
+        patch=tuple(golden.number("patch_size")),
+        cross_attn_norm=golden.number("cross_attn_norm"),
+        eps=golden.number("eps"),
+    )
+    model = CausalWan.of(backbone).eval()
+    try:
+        model.load_state_dict({to_diffusers(name): tensor for name, tensor in golden.weights().items()})
+    except RuntimeError as error:
+        raise GoldenError(f"{golden.path}: its weights do not fit its config: {error}") from error
+    return model
+
+
+def _cache(golden: Golden, model: CausalWan) -> LongLiveCache:
+    """The file's window and sink; LongLive protects and pads its sink, Self-Forcing does neither."""
+    batch, _, channels, height, width = golden.tensor("noise.0").shape
+    grid = (height // golden.number("patch_size")[1], width // golden.number("patch_size")[2])
+    longlive = golden.pipeline == "longlive"
+    window = golden.number("local_attn_size")
+    spec = RingSpec(
+        slots=_slots(golden, grid[0] * grid[1]),
+        sink=golden.number("sink_size"),
+        evicts=window != -1,
+        relative=golden.config.get("infinity", False),
+        protect_sink=longlive,
+        pad_sink=longlive,
+    )
+    heads = golden.number("num_heads")
+    ring = RingCache(
+        spec,
+        RotaryGrid(golden.number("dim") // heads, grid, CPU),
+        layers=golden.number("num_layers"),
+        batch=batch,
+        heads=heads,
+        head_dim=golden.number("dim") // heads,
+        dtype=torch.float32,
+        device=CPU,
+    )
+    recent = RecentLatents(spec.slots, (batch, channels, 0, height, width), torch.float32, CPU)
+    return LongLiveCache(ring, recent, TextMemory(list(model.blocks)))
+
+
+def _slots(golden: Golden, frame_tokens: int) -> int:
+    if "cache.0.k" in golden.tensors:
+        return golden.tensor("cache.0.k").shape[1] // frame_tokens
+    if golden.number("local_attn_size") != -1:
+        return int(golden.number("local_attn_size"))
+    return sum(golden.tensor(f"noise.{i}").shape[1] for i in range(golden.number("chunks")))
+
+
+def _cache_errors(golden: Golden, ring: RingCache) -> list[tuple[str, float]]:
+    """The caches, slots put in upstream's order: by time, unused ones last."""
+    positions = ring.positions()
+    order = sorted(range(len(positions)), key=lambda slot: (positions[slot] < 0, positions[slot]))
+    rows = []
+    if "cache_positions" in golden.config:
+        held = [positions[slot] for slot in order if positions[slot] >= 0]
+        rows.append(("cache positions", 0.0 if held == golden.config["cache_positions"] else float("inf")))
+    for layer in range(golden.number("num_layers")):
+        for name, tensor in (("k", ring.keys[layer]), ("v", ring.values[layer])):
+            if f"cache.{layer}.{name}" in golden.tensors:
+                by_time = tensor.unflatten(1, (len(order), -1))[:, order].flatten(1, 2)
+                rows.append((f"cache {layer}.{name}", max_error(by_time, golden.tensor(f"cache.{layer}.{name}"))))
+    return rows

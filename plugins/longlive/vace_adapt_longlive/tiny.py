@@ -1,0 +1,24 @@
+"""The tiny LongLive pipeline: the real classes, random weights."""
+
+from __future__ import annotations
+
+from vace_adapt.contract import PipelineParts
+from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_text_encoder, tiny_vae
+from vace_adapt.models.causal_wan import CausalWan
+
+from vace_adapt_longlive.settings import LongLiveSettings
+
+
+def tiny_parts(settings: LongLiveSettings, seed: int) -> PipelineParts:
+    """Base model, VAE and text encoder of the embedded sizes, drawn from `seed`."""
+    return PipelineParts(
+        model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
+        layout="native",
+        settings=settings,
+        backbone=TINY,
+        vae=tiny_vae(seed),
+        text_encoder=tiny_text_encoder(seed),
+        draws=len(settings.denoising_steps),
+        control_layers=TINY_CONTROL_LAYERS,
+        trained=False,
+    )

@@ -1,0 +1,228 @@
+"""Sink + sliding window of keys and values in fixed buffers, written in place.
+
+A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the others
+are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter and nothing
+is ever moved. The host knows which frame is where; no device value is read back.
+
+What a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py (``CausalWanSelfAttention.forward``) and
+guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vace_adapt.contract import CacheLayout
+from vace_adapt.errors import InputError, SessionError
+from vace_adapt.models.attention import attend
+from vace_adapt.models.rope import RotaryGrid, Rotation, rotate
+
+
+@dataclass(frozen=True)
+class RingSpec:
+    """How a ring behaves.
+
+    Attributes:
+        slots: latent frames it holds.
+        sink: of these, how many keep the stream's first frames.
+        evicts: whether old frames make room for new ones; without it a full cache is an error.
+        relative: keys are stored without rotation and rotated by their rank in time when read (LongLive's
+            ``causal_model_infinity.py``); otherwise they carry their absolute position.
+        protect_sink: repeated passes over a chunk do not write the sink again (LongLive; it matters only for a sink that is
+            not a whole number of chunks).
+        pad_sink: a sink that is not full yet is attended as zeros (LongLive; as above).
+    """
+
+    slots: int
+    sink: int
+    evicts: bool = True
+    relative: bool = False
+    protect_sink: bool = True
+    pad_sink: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sink < self.slots:
+            raise InputError(f"a cache of {self.slots} latent frames cannot keep a sink of {self.sink}")
+
+
+class RingPass(NamedTuple):
+    """What one forward pass writes and reads, the same for every layer."""
+
+    slots: Tensor
+    """int64 [K]: buffer rows to write."""
+    rows: Tensor | None
+    """int64 [K]: the pass's tokens to write there; None means all, in order."""
+    visible: int
+    """Buffer rows that take part in attention, counted from the first."""
+    query: Rotation
+    keys: Rotation | None
+    """Rotation of the visible rows if keys are stored without one."""
+
+
+class LayerCache(NamedTuple):
+    """One layer's buffers during a pass; plain tensors, so that a block can be compiled around it."""
+
+    keys: Tensor
+    values: Tensor
+    slots: Tensor
+    rows: Tensor | None
+    query_rotation: Rotation
+    key_rotation: Rotation | None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Write the pass's key and value [B, L, H, d] in place, then attend to everything visible."""
+        query = rotate(query, self.query_rotation)
+        if self.key_rotation is None:
+            key = rotate(key, self.query_rotation)
+        if self.rows is not None:
+            key, value = key.index_select(1, self.rows), value.index_select(1, self.rows)
+        self.keys.index_copy_(1, self.slots, key)
+        self.values.index_copy_(1, self.slots, value)
+        keys = self.keys if self.key_rotation is None else rotate(self.keys, self.key_rotation)
+        return attend(query, keys, self.values)
+
+
+class RingCache:
+    """Self-attention keys and values of all layers of one stream (`CacheOps`).
+
+    Args:
+        spec: see `RingSpec`.
+        rope: rotations for this stream's latent size.
+        layers, batch, heads, head_dim: sizes of the buffers, each [layers, B, slots * tokens, H, d].
+        dtype, device: of the buffers.
+    """
+
+    def __init__(
+        self,
+        spec: RingSpec,
+        rope: RotaryGrid,
+        *,
+        layers: int,
+        batch: int,
+        heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.spec = spec
+        self.rope = rope
+        self.layout = CacheLayout("ring", spec.slots, spec.sink)
+        self.frame_tokens = rope.grid[0] * rope.grid[1]
+        shape = (layers, batch, spec.slots * self.frame_tokens, heads, head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self._frames = [-1] * spec.slots
+        self._end = 0
+        self._pass: tuple[tuple[int, int, bool], RingPass] | None = None
+
+    # --- passes -------------------------------------------------------------------------------------------------------
+
+    def chunk_pass(self, start: int, frames: int) -> RingPass:
+        """A pass over the chunk of latent frames ``start .. start+frames-1``; the first one makes room for it."""
+        again = start + frames <= self._end
+        key = (start, frames, again)
+        if self._pass is None or self._pass[0] != key:
+            self._pass = (key, self._plan_chunk(start, frames, again))
+        return self._pass[1]
+
+    def recache_pass(self, start: int, frames: int, *, keep_sink: bool) -> RingPass:
+        """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
+
+        A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
+        them (NVlabs/LongLive v1.0 pipeline/interactive_causal_inference.py, ``_recache_after_switch``).
+        """
+        self._pass = None
+        slid = start > 0
+        places: list[tuple[int, int]] = []  # row, slot
+        for row in range(frames):
+            in_sink = row < self.spec.sink
+            if slid and in_sink and keep_sink:
+                continue
+            slot = row if in_sink else self._slot(start + row)
+            places.append((row, slot))
+            self._frames[slot] = start + row
+        return self._pass_of(start, frames, places)
+
+    def layer(self, index: int, step: RingPass) -> LayerCache:
+        """The buffers of layer `index` for a pass."""
+        keys = self.keys[index, :, : step.visible]
+        values = self.values[index, :, : step.visible]
+        return LayerCache(keys, values, step.slots, step.rows, step.query, step.keys)
+
+    def _plan_chunk(self, start: int, frames: int, again: bool) -> RingPass:
+        spec = self.spec
+        if not spec.evicts and start + frames > spec.slots:
+            raise SessionError(
+                f"the cache holds {spec.slots} latent frames and does not evict: frame {start + frames - 1} does not fit"
+            )
+        if start > self._end:
+            raise SessionError(f"latent frame {start} cannot follow {self._end - 1}: frames between them are missing")
+        protect = again and start > 0 and spec.protect_sink
+        slots = [self._slot(start + row) for row in range(frames)]
+        if len(set(slots)) < frames:
+            raise InputError(
+                f"a chunk of {frames} latent frames does not fit a window of {spec.slots} with a sink of {spec.sink}"
+            )
+        places = [(row, slot) for row, slot in enumerate(slots) if not (protect and slot < spec.sink)]
+        for row, slot in places:
+            self._frames[slot] = start + row
+        self._end = max(self._end, start + frames)
+        return self._pass_of(start, frames, places)
+
+    def _pass_of(self, start: int, frames: int, places: Sequence[tuple[int, int]]) -> RingPass:
+        spec = self.spec
+        filled = min(self._end, spec.slots)
+        visible = max(filled, spec.sink) if spec.pad_sink and not spec.relative else filled
+        everything = len(places) == frames
+        if spec.relative:
+            ranks = {frame: rank for rank, frame in enumerate(sorted(self._frames[:filled]))}
+            query = self.rope.at(range(filled - frames, filled))
+            keys = self.rope.at([ranks[frame] for frame in self._frames[:filled]])
+        else:
+            query, keys = self.rope.at(range(start, start + frames)), None
+        return RingPass(
+            slots=self._tokens([slot for _, slot in places]),
+            rows=None if everything else self._tokens([row for row, _ in places]),
+            visible=visible * self.frame_tokens,
+            query=query,
+            keys=keys,
+        )
+
+    def _slot(self, frame: int) -> int:
+        spec = self.spec
+        return frame if frame < spec.slots else spec.sink + (frame - spec.sink) % (spec.slots - spec.sink)
+
+    def _tokens(self, frames: Sequence[int]) -> Tensor:
+        """Rows of the tokens of frame-sized places, on the buffers' device."""
+        first = torch.tensor(frames, dtype=torch.int64)[:, None] * self.frame_tokens
+        return (first + torch.arange(self.frame_tokens)).flatten().to(self.keys.device)
+
+    # --- CacheOps -----------------------------------------------------------------------------------------------------
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        return {"keys": self.keys, "values": self.values}
+
+    def positions(self) -> Sequence[int]:
+        return tuple(self._frames)
+
+    def snapshot(self) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
+        return self.keys.clone(), self.values.clone(), tuple(self._frames), self._end
+
+    def restore(self, snapshot: tuple[Tensor, Tensor, tuple[int, ...], int]) -> None:
+        keys, values, frames, self._end = snapshot
+        self.keys.copy_(keys)
+        self.values.copy_(values)
+        self._frames = list(frames)
+        self._pass = None
+
+    def reset(self) -> None:
+        self.keys.zero_()
+        self.values.zero_()
+        self._frames = [-1] * self.spec.slots
+        self._end = 0
+        self._pass = None

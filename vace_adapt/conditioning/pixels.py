@@ -1,0 +1,106 @@
+"""What a caller may give as frames and masks, and how it becomes tensors.
+
+Frames are channels last: ``[T, H, W, 3]``, or ``[B, T, H, W, 3]`` for a batch of streams, as a numpy array or a tensor; or a
+list of PIL images. uint8 is 0..255, float is 0..1. Masks have no channels: ``[H, W]`` for all frames alike, ``[T, H, W]``, or
+``[B, T, H, W]``; bool, uint8 0..255 or float 0..1; 1 (255) = generate, 0 = keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from vace_adapt.errors import InputError
+
+Frames = np.ndarray[Any, Any] | Tensor | Sequence[Image.Image]
+
+
+def frames_to_tensor(frames: Frames, name: str, batch: int, height: int, width: int) -> Tensor:
+    """Frames of one call to float32 [B, 3, T, H, W] in [-1, 1].
+
+    Raises:
+        InputError: another layout, size, number of channels, number of rows, dtype, or a value that is not finite.
+    """
+    array = _tensor(frames, name)
+    if array.ndim == 4:
+        array = array[None]
+    if array.ndim != 5 or array.shape[-1] != 3:
+        raise InputError(f"{name} must be [T, H, W, 3] or [B, T, H, W, 3], not {_shape(frames)}")
+    _check_size(array, name, batch, height, width)
+    return rearrange(_unit(array, name), "b t h w c -> b c t h w") * 2 - 1
+
+
+def mask_to_tensor(mask: Frames, frames: int, batch: int, height: int, width: int) -> Tensor:
+    """A mask for `frames` frames to float32 [B, 1, T, H, W] in [0, 1].
+
+    Raises:
+        InputError: another layout, size, length, dtype, or a value that is not finite.
+    """
+    array = _tensor(mask, "mask")
+    if array.ndim == 2:
+        array = array.expand(frames, *array.shape)
+    if array.ndim == 3:
+        array = array.expand(batch, *array.shape)
+    if array.ndim != 4:
+        raise InputError(f"mask must be [H, W], [T, H, W] or [B, T, H, W], not {_shape(mask)}")
+    if array.shape[1] != frames:
+        raise InputError(f"mask has {array.shape[1]} frames, the control {frames}")
+    _check_size(array[..., None], "mask", batch, height, width)
+    return rearrange(_unit(array, "mask"), "b t h w -> b 1 t h w")
+
+
+def tensor_to_frames(pixels: Tensor) -> Tensor:
+    """Decoded pixels [B, 3, T, H, W] in [-1, 1] to uint8 [B, T, H, W, 3] on the CPU."""
+    levels = (pixels.float() * 0.5 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
+    return rearrange(levels, "b c t h w -> b t h w c").cpu()
+
+
+def _tensor(frames: Frames, name: str) -> Tensor:
+    if isinstance(frames, Tensor):
+        return frames
+    if isinstance(frames, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(frames))
+    if isinstance(frames, Sequence) and frames and all(isinstance(frame, Image.Image) for frame in frames):
+        mode = "L" if name == "mask" else "RGB"
+        sizes = {frame.size for frame in frames}
+        if len(sizes) > 1:
+            raise InputError(f"{name} frames differ in size: {sorted(sizes)}")
+        return torch.from_numpy(np.stack([np.asarray(frame.convert(mode)) for frame in frames]))
+    raise InputError(f"{name} must be an array, a tensor or a list of PIL images, not {type(frames).__name__}")
+
+
+def _check_size(array: Tensor, name: str, batch: int, height: int, width: int) -> None:
+    rows, count, came_height, came_width, _ = array.shape
+    if count == 0:
+        raise InputError(f"{name} has no frames")
+    if rows != batch:
+        raise InputError(f"{name} has {rows} batch rows, the stream has {batch}")
+    if (came_height, came_width) != (height, width):
+        raise InputError(f"{name} is {came_height}x{came_width} (height x width), the stream is {height}x{width}")
+
+
+def _unit(array: Tensor, name: str) -> Tensor:
+    """uint8, bool or float values to float32 in [0, 1]."""
+    if array.dtype == torch.bool:
+        return array.float()
+    if array.dtype == torch.uint8:
+        return array.float() / 255
+    if not array.dtype.is_floating_point:
+        raise InputError(f"{name} must be uint8 or float, not {array.dtype}")
+    array = array.float()
+    if not torch.isfinite(array).all():
+        raise InputError(f"{name} has values that are not finite")
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 1:
+        raise InputError(f"{name} as float must be within 0..1, not {low:.3g}..{high:.3g}")
+    return array
+
+
+def _shape(frames: Frames) -> list[int]:
+    return list(getattr(frames, "shape", [len(frames)]))

@@ -1,0 +1,103 @@
+"""The reference rows of the context sequence, and what may be kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from einops import rearrange
+from torch import Tensor
+
+from vace_adapt.cache.text import TextMemory
+from vace_adapt.context.blocks import ContextPath, ReferenceLayer
+from vace_adapt.contract import BlockInputs
+from vace_adapt.models.rope import Rotation
+
+
+@dataclass(frozen=True)
+class References:
+    """Encoded references of a stream.
+
+    Attributes:
+        control: [B, 96, R, h, w]: each reference's latent, normalised, then zero reactive and mask channels.
+        latents: [B, C, R, h, w]: the same latents in the base's own normalisation.
+        noise: [B, C, R, h, w]: standard normal, fixed for the stream.
+    """
+
+    control: Tensor
+    latents: Tensor
+    noise: Tensor
+
+    @property
+    def count(self) -> int:
+        return self.control.shape[2]
+
+
+class ReferenceRows:
+    """Rows of some references, made for one stream.
+
+    Args:
+        path: the context blocks.
+        patch_embedding: the base's own.
+        references: what to make rows of.
+    """
+
+    def __init__(
+        self, path: ContextPath, patch_embedding: Callable[[Tensor], Tensor], references: References
+    ) -> None:
+        self._path = path
+        self._patch_embedding = patch_embedding
+        self._references = references
+        self._entry = path.entry(references.control.to(path.dtype))
+        self._memory: dict[int, list[ReferenceLayer]] = {}
+        self._valid: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        return self._references.count
+
+    @property
+    def control(self) -> Tensor:
+        return self._references.control
+
+    def at(self, sigma: float) -> Tensor:
+        """The rows as they enter block 0 at noise level `sigma`: [B, R*T, D]."""
+        noised = (1 - sigma) * self._references.latents + sigma * self._references.noise
+        tokens = rearrange(self._patch_embedding(noised), "b d r h w -> b (r h w) d")
+        return self._entry + tokens.to(self._entry.dtype)
+
+    def remembered(
+        self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation
+    ) -> list[ReferenceLayer]:
+        """Keys and values of the rows attending to themselves only, in every context block.
+
+        They depend on the references, the prompt and the step. Each step's are computed once and then reused.
+        """
+        if step not in self._valid:
+            self._compute(step, sigma, inputs, text, rotation)
+            self._valid.add(step)
+        return self._memory[step]
+
+    def forget(self) -> None:
+        """The prompt changed: compute every step anew, into the same buffers."""
+        self._valid.clear()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The remembered buffers by name."""
+        return {
+            f"references.{step}.{i}.{name}": tensor
+            for step, layers in self._memory.items()
+            for i, layer in enumerate(layers)
+            for name, tensor in zip(("key", "value"), layer, strict=True)
+        }
+
+    def _compute(self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
+        rows = self.at(sigma)
+        if step not in self._memory:
+            shape = (*rows.shape[:2], self._path.backbone.heads, self._path.backbone.head_dim)
+            self._memory[step] = [
+                ReferenceLayer(rows.new_empty(shape), rows.new_empty(shape)) for _ in self._path.layers
+            ]
+        for i, block in enumerate(self._path.vace_blocks):
+            store = self._memory[step][i]
+            rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)

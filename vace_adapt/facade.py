@@ -1,0 +1,114 @@
+"""One typed method for each hook, so that no other code calls pluggy.
+
+Every return value is checked; a wrong one names the plugin and the hook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pluggy
+
+from vace_adapt.contract import (
+    Attend,
+    BlockMap,
+    CacheOps,
+    ChunkReport,
+    ChunkShapes,
+    Comparison,
+    PipelineInfo,
+    PipelineParts,
+    PipelineSettings,
+    Stream,
+    WeightsSettings,
+)
+from vace_adapt.errors import HookReturnType
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class PipelineHooks:
+    """The loaded plugin of one pipeline.
+
+    Attributes:
+        name: entry-point name.
+        distribution: name and version of the distribution it came from.
+        info: what the plugin says of itself.
+    """
+
+    def __init__(self, name: str, distribution: str, manager: pluggy.PluginManager) -> None:
+        self.name = name
+        self.distribution = distribution
+        self._hook = manager.hook
+        self.info: PipelineInfo = self._expect("vace_describe", PipelineInfo, self._hook.vace_describe())
+
+    def settings_type(self) -> type[PipelineSettings]:
+        came = self._hook.vace_settings()
+        if not (isinstance(came, type) and issubclass(came, PipelineSettings)):
+            raise HookReturnType(self.name, "vace_settings", came, "a subclass of PipelineSettings")
+        return came
+
+    def load_pipeline(
+        self,
+        settings: PipelineSettings,
+        weights: WeightsSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+        model: nn.Module | None,
+        layout: str,
+    ) -> PipelineParts:
+        came = self._hook.vace_load_pipeline(
+            settings=settings, weights=weights, device=device, dtype=dtype, model=model, layout=layout
+        )
+        return self._expect("vace_load_pipeline", PipelineParts, came)
+
+    def tiny_pipeline(self, settings: PipelineSettings, seed: int) -> PipelineParts:
+        return self._expect(
+            "vace_tiny_pipeline", PipelineParts, self._hook.vace_tiny_pipeline(settings=settings, seed=seed)
+        )
+
+    def locate_blocks(self, model: nn.Module, layout: str) -> BlockMap:
+        return self._expect(
+            "vace_locate_blocks", BlockMap, self._hook.vace_locate_blocks(model=model, layout=layout)
+        )
+
+    def wrap_attention(self, attend: Attend, layer: int, model: nn.Module) -> Attend:
+        came = self._hook.vace_wrap_attention(attend=attend, layer=layer, model=model)
+        if not callable(came):
+            raise HookReturnType(self.name, "vace_wrap_attention", came, "a callable (query, key, value) -> Tensor")
+        return came  # type: ignore[no-any-return]
+
+    def chunk_shapes(self, parts: PipelineParts, height: int, width: int) -> ChunkShapes:
+        came = self._hook.vace_chunk_shapes(parts=parts, height=height, width=width)
+        return self._expect("vace_chunk_shapes", ChunkShapes, came)
+
+    def cache_ops(self, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> CacheOps:
+        came = self._hook.vace_cache_ops(parts=parts, shapes=shapes, batch=batch)
+        if not isinstance(came, CacheOps):
+            raise HookReturnType(self.name, "vace_cache_ops", came, "an object with the methods of CacheOps")
+        return came
+
+    def stream(self, parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
+        return self._expect("vace_stream", Generator, self._hook.vace_stream(parts=parts, stream=stream))
+
+    def decode(self, parts: PipelineParts, latents: Tensor, first: bool, state: list[object]) -> Tensor | None:
+        came: Tensor | None = self._hook.vace_decode(parts=parts, latents=latents, first=first, state=state)
+        return came
+
+    def replay(self, path: Path) -> Comparison | None:
+        came: Comparison | None = self._hook.vace_replay(path=path)
+        return came
+
+    def chunk_done(self, report: ChunkReport) -> None:
+        self._hook.vace_chunk_done(report=report)
+
+    def _expect(self, hook: str, kind: type[T], came: Any) -> T:
+        if not isinstance(came, kind):
+            raise HookReturnType(self.name, hook, came, kind.__name__)
+        return came

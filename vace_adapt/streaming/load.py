@@ -1,0 +1,121 @@
+"""From a pipeline's name to a `Pipeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from vace_adapt.context.blocks import ContextPath
+from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
+from vace_adapt.embedded.tiny import tiny_context_path
+from vace_adapt.config.mistakes import settings_error
+from vace_adapt.errors import InputError, closest
+from vace_adapt.facade import PipelineHooks
+from vace_adapt.loading import load_plugin
+from vace_adapt.streaming.pipeline import Pipeline
+from vace_adapt.weights.control import load_context_path
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_pipeline(
+    name: str,
+    *,
+    weights: WeightsSettings | Mapping[str, Any] | None = None,
+    settings: PipelineSettings | Mapping[str, Any] | None = None,
+    model: nn.Module | None = None,
+    layout: str | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    seed: int = 0,
+    observers: Iterable[object] = (),
+) -> Pipeline:
+    """Load a pipeline.
+
+    Args:
+        name: an installed pipeline; ``vace-adapt list`` shows them.
+        weights: paths or hub ids, see `WeightsSettings`; nothing given means the embedded tiny pipeline.
+        settings: the plugin's numbers; what is not named has the official default.
+        model: a live base model of the official repository, to use instead of ``weights.base``.
+        layout: which of the plugin's declared layouts `model` has.
+        device: ``auto`` (cuda, else mps, else cpu), or any torch device.
+        dtype: ``auto`` (bfloat16 on cuda, else float32), ``float32``, ``bfloat16`` or ``float16``.
+        seed: of the embedded tiny weights.
+        observers: objects implementing `vace_chunk_done`.
+
+    Raises:
+        PluginError: the plugin cannot be used.
+        SettingsError: settings or weights that are not valid.
+        CheckpointError: weights that cannot be read or do not fit.
+    """
+    hooks = load_plugin(name, observers)
+    chosen_device = pick_device(device)
+    chosen_dtype = pick_dtype(dtype, chosen_device)
+    numbers = _validated(hooks.settings_type(), {"name": name}, settings, "pipeline")
+    files = _validated(WeightsSettings, {}, weights, "weights")
+    if model is None and files.embedded:
+        return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed)
+    parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, _layout(hooks, layout, model))
+    return Pipeline(hooks, parts, _context(files, parts, chosen_device, chosen_dtype))
+
+
+def pick_device(device: str | torch.device) -> torch.device:
+    """``auto`` to the best device there is; anything else as torch reads it."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError:
+            raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {device!r}") from None
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """``auto`` to what the device computes best; anything else by name."""
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in DTYPES:
+        raise InputError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}{closest(dtype, DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _tiny(
+    hooks: PipelineHooks, settings: PipelineSettings, device: torch.device, dtype: torch.dtype, seed: int
+) -> Pipeline:
+    parts = hooks.tiny_pipeline(settings, seed)
+    for module in (parts.model, parts.vae, parts.text_encoder.model):
+        module.to(device, dtype)
+    return Pipeline(hooks, parts, tiny_context_path(seed).to(device, dtype))
+
+
+def _context(
+    files: WeightsSettings, parts: PipelineParts, device: torch.device, dtype: torch.dtype
+) -> ContextPath | None:
+    if files.control is None:
+        return None
+    return load_context_path(files.control, parts.backbone, device, dtype, download=files.download)
+
+
+def _layout(hooks: PipelineHooks, layout: str | None, model: nn.Module | None) -> str:
+    known = list(hooks.info.layouts)
+    if model is not None and layout is None:
+        raise InputError(f"say which layout the live model has: one of {', '.join(known)}")
+    if layout is not None and layout not in known:
+        raise InputError(f"pipeline {hooks.name!r} has no layout {layout!r} (known: {', '.join(known)})")
+    return layout or known[0]
+
+
+def _validated(kind: type[Any], defaults: Mapping[str, Any], given: Any, section: str) -> Any:
+    if isinstance(given, kind):
+        return given
+    try:
+        return kind.model_validate({**defaults, **(given or {})})
+    except ValidationError as error:
+        raise settings_error(error, section, kind) from None

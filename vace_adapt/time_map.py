@@ -1,0 +1,75 @@
+"""Which pixel frames belong to which latent frame, and to which chunk.
+
+The causal video VAE of Wan2.1 encodes the first pixel frame alone and every later group of ``stride`` (4) frames
+together: latent 0 is frame 0, latent k is frames ``4k-3 .. 4k`` (``1 + 4n`` frames make ``1 + n`` latents). The same rule
+holds for control, masks and output, so every pixel frame belongs to exactly one latent and to exactly one chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vace_adapt.errors import InputError
+
+
+@dataclass(frozen=True)
+class TimeMap:
+    """The time axis of one stream.
+
+    Attributes:
+        first: latent frames of chunk 0 (>= 1).
+        rest: latent frames of every later chunk (>= 1).
+        stride: pixel frames per latent frame after the first (4 for Wan2.1).
+    """
+
+    first: int
+    rest: int
+    stride: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("first", "rest", "stride"):
+            if getattr(self, name) < 1:
+                raise InputError(f"time map: {name} must be at least 1, not {getattr(self, name)}")
+
+    def latents(self, chunk: int) -> int:
+        """Latent frames of chunk number `chunk`."""
+        return self.first if chunk == 0 else self.rest
+
+    def latent_start(self, chunk: int) -> int:
+        """Absolute index of the chunk's first latent frame."""
+        return 0 if chunk == 0 else self.first + (chunk - 1) * self.rest
+
+    def pixels(self, chunk: int) -> int:
+        """Pixel frames of the chunk: ``stride*F - (stride-1)`` for chunk 0, ``stride*F`` for every later one."""
+        return self.stride * self.latents(chunk) - (self.stride - 1 if chunk == 0 else 0)
+
+    def pixel_start(self, chunk: int) -> int:
+        """Absolute index of the chunk's first pixel frame."""
+        return pixels_of(self.latent_start(chunk), self.stride)
+
+    def chunks_for(self, pixels: int) -> int:
+        """Chunks needed to cover `pixels` pixel frames (>= 1)."""
+        if pixels < 1:
+            raise InputError(f"a stream needs at least 1 frame, not {pixels}")
+        later = max(0, pixels - self.pixels(0))
+        return 1 + -(-later // self.pixels(1))
+
+
+def pixels_of(latents: int, stride: int = 4) -> int:
+    """Pixel frames covered by the first `latents` latent frames of a stream (0 for 0)."""
+    return 0 if latents == 0 else stride * latents - (stride - 1)
+
+
+def group_of(latent: int, stride: int = 4) -> range:
+    """Absolute pixel frames encoded by absolute latent frame `latent`."""
+    return range(pixels_of(latent, stride), pixels_of(latent + 1, stride))
+
+
+def groups(latent_start: int, latents: int, stride: int = 4) -> list[range]:
+    """The group of each latent, counted from the first pixel frame of latent `latent_start`.
+
+    These are the indices into the frames of one chunk.
+    """
+    origin = pixels_of(latent_start, stride)
+    whole = [group_of(latent_start + i, stride) for i in range(latents)]
+    return [range(g.start - origin, g.stop - origin) for g in whole]

@@ -1,0 +1,44 @@
+"""The Wan2.1 VAE from its original file or from a diffusers folder."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+
+from vace_adapt.errors import CheckpointError
+from vace_adapt.weights.checkpoint import Checkpoint, open_checkpoint
+from vace_adapt.weights.modules import fill
+
+CONFIG_KEYS = (
+    "base_dim", "z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample", "latents_mean", "latents_std",
+    "scale_factor_temporal", "scale_factor_spatial",
+)  # fmt: skip
+
+
+def load_vae(source: str, device: torch.device, dtype: torch.dtype, *, download: bool = False) -> AutoencoderKLWan:
+    """Load the VAE strictly.
+
+    Raises:
+        CheckpointError: unreadable, or not a Wan VAE.
+    """
+    checkpoint = open_checkpoint(source, download=download, subfolder="vae")
+    if "encoder.conv1.weight" in checkpoint:
+        names, config = _original(checkpoint)
+    elif "encoder.conv_in.weight" in checkpoint:
+        names = {name: name for name in checkpoint}
+        config = {key: checkpoint.config[key] for key in CONFIG_KEYS if key in checkpoint.config}
+    else:
+        raise CheckpointError(f"{checkpoint.path} is not a Wan VAE: it has neither encoder.conv1 nor encoder.conv_in")
+    return fill(lambda: AutoencoderKLWan(**config), checkpoint, names, device, dtype, float32_parts=())
+
+
+def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, object]]:
+    """Diffusers names of an original file's tensors, and the sizes they show."""
+    names = {}
+    for name in checkpoint:
+        (converted,) = convert_wan_vae_to_diffusers({name: None})
+        names[converted] = name
+    base_dim = checkpoint.shape("encoder.conv1.weight")[0]
+    z_dim = checkpoint.shape("conv2.weight")[0]
+    return names, {"base_dim": base_dim, "z_dim": z_dim}
