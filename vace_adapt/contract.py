@@ -18,7 +18,8 @@ from vace_adapt.errors import InputError
 from vace_adapt.time_map import TimeMap
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import torch
+    from torch import Tensor
 
 
 class Frozen(BaseModel):
@@ -359,6 +360,10 @@ class CacheOps(Protocol):
 class TextEncoder(Protocol):
     """Prompts to prompt embeddings."""
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """Move the encoder."""
+        ...
+
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """[B, text_len, text_dim]; rows past the prompt's own length are zero."""
         ...
@@ -369,11 +374,12 @@ class PipelineParts:
     """What a plugin loads: the base model and what belongs to it. The context path is core's.
 
     Attributes:
-        model: the base transformer, in the layout named by `layout`.
+        model: the base transformer (`nn.Module`), in the layout named by `layout`.
         layout: one of `PipelineInfo.layouts`.
-        settings: the plugin's validated settings.
+        settings: the plugin's validated settings (an instance of what `vace_settings` names).
+        device, dtype: of the base model.
         backbone: the sizes this model really has.
-        vae: a diffusers `AutoencoderKLWan`.
+        vae: a diffusers `AutoencoderKLWan`, on `device`.
         text_encoder: see `TextEncoder`.
         draws: noise draws a chunk uses, one for each denoise step.
         control_layers: base blocks that receive hints, if the plugin knows them (the tiny pipeline does).
@@ -381,11 +387,13 @@ class PipelineParts:
         trained: False for random weights; the command line says so.
     """
 
-    model: nn.Module
+    model: Any
     layout: str
-    settings: PipelineSettings
+    settings: Any
+    device: torch.device
+    dtype: torch.dtype
     backbone: Backbone
-    vae: nn.Module
+    vae: Any
     text_encoder: TextEncoder
     draws: int
     control_layers: tuple[int, ...] | None = None
@@ -407,7 +415,8 @@ class Chunk(Protocol):
     """True for chunk 0 and for the first chunk under another prompt."""
 
     def noise(self, draw: int) -> Tensor:
-        """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for step i.
+        """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for
+        step i.
 
         Drawn before the chunk starts; a chunk has `PipelineParts.draws` of them.
         """
@@ -429,7 +438,8 @@ class Chunk(Protocol):
 class Stream(Protocol):
     """The session as a plugin's loop sees it."""
 
-    cache: CacheOps
+    cache: Any
+    """What this plugin's `vace_cache_ops` returned."""
     shapes: ChunkShapes
     batch: int
 

@@ -22,7 +22,8 @@ class HintScale(Frozen):
     """How strongly hints act: factors, all >= 0; 1 is VACE as trained.
 
     The hint of layer j on latent frame f of a chunk is multiplied by ``layers[j] * frames[f]`` and by the scale of what
-    caused it. Where control and references have different scales, the smaller is applied to the hint of both together and
+    caused it. Where control and references have different scales, the smaller is applied to the hint of both together
+    and
     the excess to the hint of the stronger one alone: equal scales give VACE's own hint times the scale, a scale of 0 is
     the same as not giving that input, and everything between is continuous. Unequal scales cost a second context pass.
 
@@ -70,9 +71,9 @@ class ControlSettings(Frozen):
         reference_fit: ``crop`` a reference to fill the frame, or ``letterbox`` it on white.
         max_references: more references than this are refused; each costs context tokens and memory.
         mask_time: which mask frame stands for a latent frame; see `vace_adapt.conditioning.masks`.
-        kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone would
-            write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls of past
-            chunks are gone.
+        kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone
+            would write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls
+            of past chunks are gone.
     """
 
     scale: HintScale = HintScale()

@@ -91,7 +91,9 @@ class HookApiMismatch(PluginError):
 
     def __init__(self, plugin: str, came: int, expected: int) -> None:
         older = "the plugin" if came < expected else "vace-adapt"
-        super().__init__(f"pipeline {plugin!r} implements HOOK_API {came}, this is HOOK_API {expected}: upgrade {older}")
+        super().__init__(
+            f"pipeline {plugin!r} implements HOOK_API {came}, this is HOOK_API {expected}: upgrade {older}"
+        )
 
 
 class HookReturnType(PluginError):

@@ -74,15 +74,13 @@ class PipelineHooks:
         )
 
     def locate_blocks(self, model: nn.Module, layout: str) -> BlockMap:
-        return self._expect(
-            "vace_locate_blocks", BlockMap, self._hook.vace_locate_blocks(model=model, layout=layout)
-        )
+        return self._expect("vace_locate_blocks", BlockMap, self._hook.vace_locate_blocks(model=model, layout=layout))
 
     def wrap_attention(self, attend: Attend, layer: int, model: nn.Module) -> Attend:
         came = self._hook.vace_wrap_attention(attend=attend, layer=layer, model=model)
         if not callable(came):
             raise HookReturnType(self.name, "vace_wrap_attention", came, "a callable (query, key, value) -> Tensor")
-        return came  # type: ignore[no-any-return]
+        return came
 
     def chunk_shapes(self, parts: PipelineParts, height: int, width: int) -> ChunkShapes:
         came = self._hook.vace_chunk_shapes(parts=parts, height=height, width=width)
@@ -95,7 +93,10 @@ class PipelineHooks:
         return came
 
     def stream(self, parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
-        return self._expect("vace_stream", Generator, self._hook.vace_stream(parts=parts, stream=stream))
+        came = self._hook.vace_stream(parts=parts, stream=stream)
+        if not isinstance(came, Generator):
+            raise HookReturnType(self.name, "vace_stream", came, "a generator of latents")
+        return came
 
     def decode(self, parts: PipelineParts, latents: Tensor, first: bool, state: list[object]) -> Tensor | None:
         came: Tensor | None = self._hook.vace_decode(parts=parts, latents=latents, first=first, state=state)

@@ -49,12 +49,13 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec(firstresult=True)
-def vace_describe() -> PipelineInfo:  # type: ignore[empty-body]
+def vace_describe() -> PipelineInfo:
     """Say who the plugin is and what it can do.
 
     Required. First result.
 
-    :returns: a frozen `PipelineInfo`; ``name`` equals the entry-point name, ``hook_api`` the `HOOK_API` written against.
+    :returns: a frozen `PipelineInfo`; ``name`` equals the entry-point name, ``hook_api`` the `HOOK_API` written
+    against.
 
     Must not import torch or read a file: ``vace-adapt list`` calls it for every installed plugin.
     Called once, right after loading.
@@ -62,7 +63,7 @@ def vace_describe() -> PipelineInfo:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def vace_settings() -> type[PipelineSettings]:  # type: ignore[empty-body]
+def vace_settings() -> type[PipelineSettings]:
     """Name the pydantic model of the ``pipeline:`` section.
 
     Required. First result.
@@ -80,7 +81,7 @@ def vace_settings() -> type[PipelineSettings]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def vace_load_pipeline(  # type: ignore[empty-body]
+def vace_load_pipeline(
     settings: PipelineSettings,
     weights: WeightsSettings,
     device: torch.device,
@@ -107,7 +108,7 @@ def vace_load_pipeline(  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def vace_tiny_pipeline(settings: PipelineSettings, seed: int) -> PipelineParts:  # type: ignore[empty-body]
+def vace_tiny_pipeline(settings: PipelineSettings, seed: int) -> PipelineParts:
     """Build the same classes at toy size: CPU, float32, random weights that depend on `seed` only.
 
     Required. First result.
@@ -126,14 +127,15 @@ def vace_tiny_pipeline(settings: PipelineSettings, seed: int) -> PipelineParts: 
 
 
 @hookspec(firstresult=True)
-def vace_locate_blocks(model: nn.Module, layout: str) -> BlockMap:  # type: ignore[empty-body]
+def vace_locate_blocks(model: nn.Module, layout: str) -> BlockMap:
     """Say where the transformer blocks of `model` are and how to read and write them.
 
     Required. First result.
 
     :param model: the base transformer, bare or wrapped by peft.
     :param layout: the declared layout of `model`; never guessed from the object.
-    :returns: one `BlockSite` for each block, in execution order. ``write(out, hidden(out))`` equals ``out`` bit for bit.
+    :returns: one `BlockSite` for each block, in execution order. ``write(out, hidden(out))`` equals ``out`` bit for
+    bit.
 
     Must not change the model: two calls give the same answer and leave every bit in place.
     Called once per attach.
@@ -149,13 +151,13 @@ def vace_locate_blocks(model: nn.Module, layout: str) -> BlockMap:  # type: igno
 
 
 @hookspec(firstresult=True)
-def vace_wrap_attention(attend: Attend, layer: int, model: nn.Module) -> Attend:  # type: ignore[empty-body]
+def vace_wrap_attention(attend: Attend, layer: int, model: nn.Module) -> Attend:
     """Choose the self-attention of one context block.
 
     Required, even where it is ``return attend``. First result.
 
-    :param attend: core's attention: query [B, L, H, d], key and value [B, K, H, d], rotated; plain SDPA over exactly these
-        keys, nothing padded, nothing masked.
+    :param attend: core's attention: query [B, L, H, d], key and value [B, K, H, d], rotated; plain SDPA over exactly
+        these keys, nothing padded, nothing masked.
     :param layer: index of the context block.
     :param model: the base transformer.
     :returns: the callable to use, of the same type; e.g. another kernel.
@@ -170,7 +172,7 @@ def vace_wrap_attention(attend: Attend, layer: int, model: nn.Module) -> Attend:
 
 
 @hookspec(firstresult=True)
-def vace_chunk_shapes(parts: PipelineParts, height: int, width: int) -> ChunkShapes:  # type: ignore[empty-body]
+def vace_chunk_shapes(parts: PipelineParts, height: int, width: int) -> ChunkShapes:
     """Give the chunk sizes of a stream.
 
     Required. First result.
@@ -186,7 +188,7 @@ def vace_chunk_shapes(parts: PipelineParts, height: int, width: int) -> ChunkSha
 
 
 @hookspec(firstresult=True)
-def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int) -> CacheOps:  # type: ignore[empty-body]
+def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int) -> CacheOps:
     """Allocate the memory of one stream.
 
     Required. First result.
@@ -201,16 +203,18 @@ def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int) -> Cac
 
 
 @hookspec(firstresult=True)
-def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:  # type: ignore[empty-body]
+def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     """Run the base model's own loop.
 
     Required. First result.
 
     :param parts: what was loaded.
-    :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every forward
+    :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
+        forward
         pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
         ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does.
-    :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own normalisation.
+    :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
+    normalisation.
 
     All randomness comes from ``chunk.noise``. Everything that outlives a chunk is in ``stream.cache`` or local to the
     generator: two streams of one model never meet. Called once per stream.

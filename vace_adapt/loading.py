@@ -1,7 +1,7 @@
 """Find pipeline plugins without importing them, and load exactly one.
 
-Every pipeline has its own `pluggy.PluginManager` with one plugin in it, chosen by entry-point name. A broken neighbour is
-never imported, two pipelines in one process are two managers, and a hook has one answer.
+Every pipeline has its own `pluggy.PluginManager` with one plugin in it, chosen by entry-point name. A broken neighbour
+is never imported, two pipelines in one process are two managers, and a hook has one answer.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def register_plugin(name: str, plugin: object, distribution: str, observers: Ite
     if hooks.info.hook_api != HOOK_API:
         raise HookApiMismatch(name, hooks.info.hook_api, HOOK_API)
     if hooks.info.name != name:
-        raise HookReturnType(name, "vace_describe", hooks.info, f"a PipelineInfo named {name!r}, not {hooks.info.name!r}")
+        raise HookReturnType(
+            name, "vace_describe", hooks.info, f"a PipelineInfo named {name!r}, not {hooks.info.name!r}"
+        )
     return hooks
 
 
@@ -108,7 +110,9 @@ def _check_signatures(manager: pluggy.PluginManager, name: str) -> None:
             if impl.kwargnames:
                 raise HookSignature(name, f"{caller.name}: {', '.join(impl.kwargnames)} must not have a default value")
             if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) or code.co_kwonlyargcount:
-                raise HookSignature(name, f"{caller.name} must take plain arguments: no *args, **kwargs or keyword-only")
+                raise HookSignature(
+                    name, f"{caller.name} must take plain arguments: no *args, **kwargs or keyword-only"
+                )
 
 
 def _check_required(manager: pluggy.PluginManager, name: str, plugin: object) -> None:

@@ -1,8 +1,8 @@
 """Which pixel frames belong to which latent frame, and to which chunk.
 
 The causal video VAE of Wan2.1 encodes the first pixel frame alone and every later group of ``stride`` (4) frames
-together: latent 0 is frame 0, latent k is frames ``4k-3 .. 4k`` (``1 + 4n`` frames make ``1 + n`` latents). The same rule
-holds for control, masks and output, so every pixel frame belongs to exactly one latent and to exactly one chunk.
+together: latent 0 is frame 0, latent k is frames ``4k-3 .. 4k`` (``1 + 4n`` frames make ``1 + n`` latents). The same
+rule holds for control, masks and output, so every pixel frame belongs to exactly one latent and to exactly one chunk.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sink + sliding window of keys and values in fixed buffers, written in place.
 
-A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the others
-are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter and nothing
-is ever moved. The host knows which frame is where; no device value is read back.
+A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the
+others are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter
+and nothing is ever moved. The host knows which frame is where; no device value is read back.
 
 What a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py (``CausalWanSelfAttention.forward``) and
 guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer instead.
@@ -33,8 +33,8 @@ class RingSpec:
         evicts: whether old frames make room for new ones; without it a full cache is an error.
         relative: keys are stored without rotation and rotated by their rank in time when read (LongLive's
             ``causal_model_infinity.py``); otherwise they carry their absolute position.
-        protect_sink: repeated passes over a chunk do not write the sink again (LongLive; it matters only for a sink that is
-            not a whole number of chunks).
+        protect_sink: repeated passes over a chunk do not write the sink again (LongLive; it matters only for a sink
+            that is not a whole number of chunks).
         pad_sink: a sink that is not full yet is attended as zeros (LongLive; as above).
     """
 
@@ -158,7 +158,8 @@ class RingCache:
         spec = self.spec
         if not spec.evicts and start + frames > spec.slots:
             raise SessionError(
-                f"the cache holds {spec.slots} latent frames and does not evict: frame {start + frames - 1} does not fit"
+                f"the cache holds {spec.slots} latent frames and does not evict: "
+                f"frame {start + frames - 1} does not fit"
             )
         if start > self._end:
             raise SessionError(f"latent frame {start} cannot follow {self._end - 1}: frames between them are missing")

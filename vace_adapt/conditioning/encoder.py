@@ -1,8 +1,9 @@
 """Control frames, masks and references to control latents, chunk by chunk.
 
-Control latents have 96 channels (ali-vilab/VACE vace/models/wan/wan_vace.py ``vace_encode_frames``, ``vace_encode_masks``,
-``vace_latent``): 16 of the inactive frames (where the mask keeps), 16 of the reactive frames (where it generates), 64 of the
-mask. Inactive and reactive are two video streams, each with its own encoder state; every reference is encoded alone.
+Control latents have 96 channels (ali-vilab/VACE vace/models/wan/wan_vace.py ``vace_encode_frames``,
+``vace_encode_masks``, ``vace_latent``): 16 of the inactive frames (where the mask keeps), 16 of the reactive frames
+(where it generates), 64 of the mask. Inactive and reactive are two video streams, each with its own encoder state;
+every reference is encoded alone.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class ControlEncoder:
         """References [B, 3, R, H, W] in [-1, 1], each encoded alone as the first frame of a video.
 
         Returns:
-            Their control latents [B, 96, R, h, w] (normalised latent, zero reactive, zero mask) and their VAE latents, not
-            normalised, [B, 16, R, h, w].
+            Their control latents [B, 96, R, h, w] (normalised latent, zero reactive, zero mask) and their VAE latents,
+            not normalised, [B, 16, R, h, w].
         """
         images = images.to(self._codec.device, self._codec.dtype)
         encoded = [self._codec.encode_group(image, self._codec.new_encoder_state()) for image in images.split(1, dim=2)]

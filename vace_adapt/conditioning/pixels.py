@@ -1,8 +1,8 @@
 """What a caller may give as frames and masks, and how it becomes tensors.
 
-Frames are channels last: ``[T, H, W, 3]``, or ``[B, T, H, W, 3]`` for a batch of streams, as a numpy array or a tensor; or a
-list of PIL images. uint8 is 0..255, float is 0..1. Masks have no channels: ``[H, W]`` for all frames alike, ``[T, H, W]``, or
-``[B, T, H, W]``; bool, uint8 0..255 or float 0..1; 1 (255) = generate, 0 = keep.
+Frames are channels last: ``[T, H, W, 3]``, or ``[B, T, H, W, 3]`` for a batch of streams, as a numpy array or a tensor;
+or a list of PIL images. uint8 is 0..255, float is 0..1. Masks have no channels: ``[H, W]`` for all frames alike, ``[T,
+H, W]``, or ``[B, T, H, W]``; bool, uint8 0..255 or float 0..1; 1 (255) = generate, 0 = keep.
 """
 
 from __future__ import annotations

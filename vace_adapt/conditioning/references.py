@@ -38,17 +38,14 @@ def references_to_tensor(
     Raises:
         InputError: not an image, or rows with different numbers of references.
     """
-    rows = images if images and isinstance(images[0], (list, tuple)) else [images] * batch
+    rows: list[Any] = list(images) if images and isinstance(images[0], (list, tuple)) else [images] * batch
     if len(rows) != batch:
         raise InputError(f"references are given for {len(rows)} batch rows, the stream has {batch}")
-    counts = {len(row) for row in rows}  # type: ignore[arg-type]
+    counts = {len(row) for row in rows}
     if len(counts) > 1:
         raise InputError(f"rows have {sorted(counts)} references: give every row the same number")
     place = _crop if fit == "crop" else _letterbox
-    made = [
-        [place(_image(image, i), height, width) for i, image in enumerate(row)]  # type: ignore[arg-type]
-        for row in rows
-    ]
+    made = [[place(_image(image, i), height, width) for i, image in enumerate(row)] for row in rows]
     return torch.stack([torch.cat(row, dim=0) for row in made]).transpose(1, 2)
 
 

@@ -1,8 +1,8 @@
 """Streaming use of diffusers' `AutoencoderKLWan`: every stream has its own state, the model has none.
 
-The public ``encode`` and ``decode`` of that class keep their causal memory on the model and clear it at every call, so they
-cannot continue a stream and two streams would mix. Here its submodules are called with a memory that belongs to the caller:
-encode in any chunks equals encode at once, decode likewise, bit for bit.
+The public ``encode`` and ``decode`` of that class keep their causal memory on the model and clear it at every call, so
+they cannot continue a stream and two streams would mix. Here its submodules are called with a memory that belongs to
+the caller: encode in any chunks equals encode at once, decode likewise, bit for bit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class VaeCodec:
 
     def posterior_mean(self, encoded: Tensor) -> Tensor:
         """[B, 2C, F, h, w] to the mean [B, C, F, h, w]; VACE takes the mean, never a sample."""
-        return self.vae.quant_conv(encoded).chunk(2, dim=1)[0]  # type: ignore[no-any-return]
+        return self.vae.quant_conv(encoded).chunk(2, dim=1)[0]
 
     def new_encoder_state(self) -> State:
         return [None] * self._encoder_memories

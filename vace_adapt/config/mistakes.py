@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ValidationError
 
 from vace_adapt.errors import SettingsError, closest
 
 
 def settings_error(error: ValidationError, section: str, model: type[BaseModel]) -> SettingsError:
-    """All mistakes of a section: the field's path, what came, what was expected, and for unknown keys the closest one."""
+    """All mistakes of a section in one error."""
+    return SettingsError("; ".join(mistakes_of(error, section, model)))
+
+
+def mistakes_of(error: ValidationError, section: str, model: type[BaseModel]) -> list[str]:
+    """One line for each mistake: the field's path, what is expected, what came; for unknown keys the closest one."""
     lines = []
     for found in error.errors():
         path = ".".join(str(part) for part in (section, *found["loc"]) if part != "")
-        if found["type"] == "extra_forbidden":
-            key = str(found["loc"][-1])
-            lines.append(f"{path}: unknown key{closest(key, _keys(model, found['loc'][:-1]))}")
-        elif found["type"] == "missing":
-            lines.append(f"{path}: is missing")
-        else:
-            message = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-            came = "" if isinstance(found["input"], dict) else f", not {found['input']!r}"
-            lines.append(f"{path}: {message}" + ("" if "not " in message else came))
-    return SettingsError("; ".join(lines))
+        where = f"{path}: " if path else ""
+        lines.append(where + _describe(found, model))
+    return lines
+
+
+def _describe(found: Any, model: type[BaseModel]) -> str:
+    if found["type"] == "extra_forbidden":
+        key = str(found["loc"][-1])
+        return f"unknown key{closest(key, _keys(model, found['loc'][:-1]))}"
+    if found["type"] == "missing":
+        return "is missing"
+    if found["type"] == "value_error":
+        return str(found["msg"]).removeprefix("Value error, ")
+    expected = str(found["msg"]).replace("Input should be", "must be")
+    return f"{expected}, not {found['input']!r}"
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Known keys at a path inside a settings model."""
-    current: object = model
+    current: Any = model
     for part in path:
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []

@@ -1,13 +1,13 @@
 """The context path's modules: the released VACE weights, in diffusers' key layout.
 
-`ContextPath` has exactly the ``vace_*`` keys of diffusers' `WanVACETransformer3DModel`. It lives outside the base model, so
-the base's keys, LoRA targets and quantisation never see it.
+`ContextPath` has exactly the ``vace_*`` keys of diffusers' `WanVACETransformer3DModel`. It lives outside the base
+model, so the base's keys, LoRA targets and quantisation never see it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
@@ -29,7 +29,7 @@ class ReferenceLayer(NamedTuple):
     value: Tensor
 
 
-class ContextBlock(WanVACETransformerBlock):  # type: ignore[misc]
+class ContextBlock(WanVACETransformerBlock):
     """One context block. It advances the context rows; `proj_out` of the result is the hint."""
 
     def forward(
@@ -108,6 +108,9 @@ class ContextPath(nn.Module):
         return self.vace_patch_embedding.weight.device
 
     def entry(self, control: Tensor) -> Tensor:
-        """Control latents [B, 96, F, h, w] to the part of block 0's input that does not depend on the step [B, L, D]."""
+        """Control latents [B, 96, F, h, w] to the part of block 0's input that does not depend on the step [B, L,
+        D].
+        """
         tokens = rearrange(self.vace_patch_embedding(control), "b d f h w -> b (f h w) d")
-        return self.vace_blocks[0].proj_in(tokens)  # type: ignore[no-any-return, operator]
+        first: Any = self.vace_blocks[0]
+        return first.proj_in(tokens)

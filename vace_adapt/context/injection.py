@@ -1,8 +1,10 @@
-"""Hints into a foreign base model: plain `nn.Module` hooks that come off again. The only file that touches such a model.
+"""Hints into a foreign base model: plain `nn.Module` hooks that come off again. The only file that touches such a
+model.
 
-A pre-hook on the first block reads what the context path needs and computes all hints; a forward hook on each context layer
-adds one. No module is wrapped, no class is changed, no forward loop is re-implemented; keys, parameters and pickling of the
-model stay as they are. Which stream is running is known per thread, so streams in several threads never meet.
+A pre-hook on the first block reads what the context path needs and computes all hints; a forward hook on each context
+layer adds one. No module is wrapped, no class is changed, no forward loop is re-implemented; keys, parameters and
+pickling of the model stay as they are. Which stream is running is known per thread, so streams in several threads never
+meet.
 """
 
 from __future__ import annotations
@@ -38,12 +40,16 @@ class Attachment:
             raise AttachError("this model is attached already: detach it first")
         blocks = [_resolve(model, site) for site in block_map.sites]
         if max(layers) >= len(blocks):
-            raise AttachError(f"context layer {max(layers)} needs {max(layers) + 1} blocks, the model has {len(blocks)}")
+            raise AttachError(
+                f"context layer {max(layers)} needs {max(layers) + 1} blocks, the model has {len(blocks)}"
+            )
         self._model = weakref.ref(model)
         self._local = threading.local()
         first = block_map.sites[0]
         self._handles = [
-            blocks[0].register_forward_pre_hook(lambda _, args, kwargs: self._read(first, args, kwargs), with_kwargs=True)
+            blocks[0].register_forward_pre_hook(
+                lambda _, args, kwargs: self._read(first, args, kwargs), with_kwargs=True
+            )
         ]
         for layer in layers:
             self._handles.append(blocks[layer].register_forward_hook(self._adder(layer, block_map.sites[layer])))

@@ -42,9 +42,7 @@ class ReferenceRows:
         references: what to make rows of.
     """
 
-    def __init__(
-        self, path: ContextPath, patch_embedding: Callable[[Tensor], Tensor], references: References
-    ) -> None:
+    def __init__(self, path: ContextPath, patch_embedding: Callable[[Tensor], Tensor], references: References) -> None:
         self._path = path
         self._patch_embedding = patch_embedding
         self._references = references

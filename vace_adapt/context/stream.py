@@ -1,20 +1,22 @@
 """Hints for one stream: the context path with everything it may remember, and nothing it may not.
 
-The context sequence of a chunk is [reference rows | chunk rows]. A chunk row starts as its projected control token plus the
-base's token at the same place, whatever the number of references; only chunk rows become hints. Reference rows sit at
-temporal positions 0 .. R-1 and chunk rows at R .. R+F-1, as in batch VACE, which puts references in front
+The context sequence of a chunk is [reference rows | chunk rows]. A chunk row starts as its projected control token plus
+the base's token at the same place, whatever the number of references; only chunk rows become hints. Reference rows sit
+at temporal positions 0 .. R-1 and chunk rows at R .. R+F-1, as in batch VACE, which puts references in front
 (ali-vilab/VACE vace/models/wan/wan_vace.py). A reference row starts as the projected control token of
-[reference | 0 | 0] plus the base's token of the reference latent, noised to the step's level with a noise that is fixed for
-the stream.
+[reference | 0 | 0] plus the base's token of the reference latent, noised to the step's level with a noise that is fixed
+for the stream.
 
 Forms:
     joint: reference rows and chunk rows attend to each other; computed anew in every pass.
-    cached: reference rows attend to themselves only. Their keys and values then depend on references, prompt and step, not
+    cached: reference rows attend to themselves only. Their keys and values then depend on references, prompt and step,
+        not
         on the chunk: they are computed once per step and reused exactly until references or prompt change.
     references_only: the references take the place of the control at the chunk's own positions (frame 0, 1, ...), with
         "nothing given" behind them, and there are no reference rows. Kept for comparison.
 
-Remembered exactly: the projected control tokens (per chunk), text keys and values (per prompt), reference rows (`cached`).
+Remembered exactly: the projected control tokens (per chunk), text keys and values (per prompt), reference rows
+(`cached`).
 Never remembered: hints. They depend on the noisy latents and on the timestep.
 """
 
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import repeat
@@ -31,8 +33,8 @@ from torch import Tensor
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
 from vace_adapt.context.references import ReferenceRows, References
-from vace_adapt.controls import HintScale, Part, ReferenceForm
 from vace_adapt.contract import BlockInputs, Hints, HintSource
+from vace_adapt.controls import HintScale, Part, ReferenceForm
 from vace_adapt.errors import AttachError, InputError
 from vace_adapt.models.rope import RotaryGrid, Rotation
 
@@ -178,10 +180,10 @@ class ContextStream:
         """Run rows [B, N, D] through the context blocks, as far as a hint is wanted; hints of the rows past `skip`."""
         hints = []
         for i in range(self._depth()):
-            block = self.path.vace_blocks[i]
+            block: Any = self.path.vace_blocks[i]
             remembered = None if memory is None else memory[i]
             rows = block(rows, inputs.modulation, self._text[i], rotation, self.path.attends[i], remembered)
-            hints.append(block.proj_out(rows[:, skip:]))  # type: ignore[operator]
+            hints.append(block.proj_out(rows[:, skip:]))
         return hints
 
     def _rows(self, given: Given, inputs: BlockInputs) -> Tensor:

@@ -6,6 +6,7 @@ For tests, for the conformance of plugins, and for the demo until trained checkp
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -67,9 +68,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def _draw(name: str, parameter: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -79,5 +78,5 @@ def _draw(name: str, parameter: torch.Tensor, generator: torch.Generator) -> tor
         return 1 + 0.1 * noise
     if parameter.ndim < 2:
         return 0.05 * noise
-    fan_in = parameter[0].numel()
-    return noise / fan_in**0.5
+    fan_in: int = parameter[0].numel()
+    return noise / math.sqrt(fan_in)

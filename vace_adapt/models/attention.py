@@ -1,4 +1,6 @@
-"""The attention arithmetic that base blocks and context blocks share, on the projections of diffusers' `WanAttention`."""
+"""The attention arithmetic that base blocks and context blocks share, on the projections of diffusers'
+`WanAttention`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from torch import Tensor
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Plain scaled dot-product attention: query [B, L, H, d], key and value [B, K, H, d] to [B, L, H, d]."""
-    heads_first = (x.transpose(1, 2) for x in (query, key, value))
-    return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 def self_projections(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -19,7 +21,8 @@ def self_projections(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]
     query = attention.norm_q(attention.to_q(x))
     key = attention.norm_k(attention.to_k(x))
     value = attention.to_v(x)
-    return tuple(y.unflatten(2, (attention.heads, -1)) for y in (query, key, value))  # type: ignore[return-value]
+    by_head = (attention.heads, -1)
+    return query.unflatten(2, by_head), key.unflatten(2, by_head), value.unflatten(2, by_head)
 
 
 def text_projections(attention: Any, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,4 +40,4 @@ def text_attention(attention: Any, x: Tensor, key: Tensor, value: Tensor) -> Ten
 
 def output(attention: Any, x: Tensor) -> Tensor:
     """Output projection: [B, L, H, d] to [B, L, D]."""
-    return attention.to_out[1](attention.to_out[0](x.flatten(2)))  # type: ignore[no-any-return]
+    return attention.to_out[1](attention.to_out[0](x.flatten(2)))

@@ -1,13 +1,14 @@
 """Wan2.1 as a causal, chunk-by-chunk model, on diffusers' classes and weights layout.
 
-`CausalWan` has the parameters and the state-dict keys of diffusers' `WanTransformer3DModel`. What differs is `forward`: cache,
-text keys and hints are explicit arguments, so a block is one graph under `torch.compile` and nothing has to be detached.
+`CausalWan` has the parameters and the state-dict keys of diffusers' `WanTransformer3DModel`. What differs is `forward`:
+cache, text keys and hints are explicit arguments, so a block is one graph under `torch.compile` and nothing has to be
+detached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -22,7 +23,7 @@ from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, Hint
 from vace_adapt.models.wan_block import run_block
 
 
-class CausalBlock(WanTransformerBlock):  # type: ignore[misc]
+class CausalBlock(WanTransformerBlock):
     """A Wan block whose self-attention reads and writes a layer's cache and whose text keys are given."""
 
     def forward(self, hidden_states: Tensor, modulation: Tensor, text: TextLayer, cache: LayerCache) -> Tensor:
@@ -30,11 +31,11 @@ class CausalBlock(WanTransformerBlock):  # type: ignore[misc]
         return run_block(self, hidden_states, modulation, text, cache.attend)
 
 
-class CausalWan(WanTransformer3DModel):  # type: ignore[misc]
+class CausalWan(WanTransformer3DModel):
     """The native causal base model of LongLive and its relatives."""
 
-    _no_split_modules = ["CausalBlock"]
-    _repeated_blocks = ["CausalBlock"]
+    _no_split_modules: ClassVar = ["CausalBlock"]
+    _repeated_blocks: ClassVar = ["CausalBlock"]
 
     @register_to_config
     def __init__(
@@ -91,7 +92,7 @@ class CausalWan(WanTransformer3DModel):  # type: ignore[misc]
     def embed_text(self, prompt_embeds: Tensor) -> Tensor:
         """Prompt embeddings [B, T, text_dim] to text tokens [B, T, D]."""
         embedder = self.condition_embedder.text_embedder
-        return embedder(prompt_embeds)  # type: ignore[no-any-return]
+        return embedder(prompt_embeds)
 
     def forward(
         self,
@@ -144,7 +145,8 @@ class CausalWan(WanTransformer3DModel):  # type: ignore[misc]
 
 def causal_wan_blocks(model: nn.Module) -> BlockMap:
     """The block sites of a `CausalWan`, bare or wrapped by peft."""
-    sites = tuple(BlockSite(f"blocks.{i}", _read, _hidden, _write) for i in range(len(model.get_submodule("blocks"))))
+    count = len(list(model.get_submodule("blocks").children()))
+    sites = tuple(BlockSite(f"blocks.{i}", _read, _hidden, _write) for i in range(count))
     return BlockMap(sites, patch_embedding="patch_embedding")
 
 

@@ -1,6 +1,7 @@
 """Rotary positions of Wan2.1, computed for any latent frame index.
 
-The head dimension d is split over time, rows and columns: ``d - 4*(d//6)``, ``2*(d//6)``, ``2*(d//6)``. Angles are computed
+The head dimension d is split over time, rows and columns: ``d - 4*(d//6)``, ``2*(d//6)``, ``2*(d//6)``. Angles are
+computed
 in float64 for the positions asked for, so there is no table to run out of: upstream's tables have 1024 rows
 (Wan-Video/Wan2.1 wan/modules/model.py, ``rope_params``), which ends a stream after four minutes.
 """

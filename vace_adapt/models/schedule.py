@@ -1,7 +1,8 @@
 """Few-step sampling of self-forcing models: flow to clean latents, and back to noise for the next step.
 
-Stateless, and it never draws noise. Formulas and table: guandeh17/Self-Forcing utils/scheduler.py (``FlowMatchScheduler`` with
-``sigma_min=0``, ``extra_one_step=True``) and utils/wan_wrapper.py (``_convert_flow_pred_to_x0``).
+Stateless, and it never draws noise. Formulas and table: guandeh17/Self-Forcing utils/scheduler.py
+(``FlowMatchScheduler`` with ``sigma_min=0``, ``extra_one_step=True``) and utils/wan_wrapper.py
+(``_convert_flow_pred_to_x0``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class FewStepSchedule:
         self._sigmas = shift * grid / (1 + (shift - 1) * grid)
         self._grid = self._sigmas * TRAIN_STEPS
         self._device = device
-        if not steps or any(not 0 < step <= TRAIN_STEPS for step in steps) or list(steps) != sorted(steps, reverse=True):
+        if (
+            not steps
+            or any(not 0 < step <= TRAIN_STEPS for step in steps)
+            or list(steps) != sorted(steps, reverse=True)
+        ):
             raise InputError(f"denoise steps must decrease within (0, {TRAIN_STEPS}], not {list(steps)}")
         if warp and any(step != int(step) for step in steps):
             raise InputError(f"denoise steps to be warped must be whole numbers, not {list(steps)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import ftfy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Umt5TextEncoder:
@@ -24,6 +24,11 @@ class Umt5TextEncoder:
         self.model = model
         self.tokenizer = tokenizer
         self.length = length
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Umt5TextEncoder:
+        """Move the encoder; returns itself."""
+        nn.Module.to(self.model, device, dtype)
+        return self
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Tensor:

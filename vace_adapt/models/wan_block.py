@@ -1,8 +1,8 @@
 """The arithmetic of one Wan2.1 transformer block, shared by base blocks and context blocks.
 
 Same operations in the same order as diffusers' `WanTransformerBlock` and `WanVACETransformerBlock` (0.42.1,
-models/transformers/transformer_wan.py and transformer_wan_vace.py); the two attentions are arguments, so that a base block
-can read a cache and a context block can read remembered references.
+models/transformers/transformer_wan.py and transformer_wan_vace.py); the two attentions are arguments, so that a base
+block can read a cache and a context block can read remembered references.
 """
 
 from __future__ import annotations

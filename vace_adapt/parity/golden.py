@@ -2,8 +2,8 @@
 
 Format ``vace-adapt-golden/1``: one safetensors file for each case. Metadata: ``pipeline``, ``case``, ``upstream``
 (``owner/name@commit``), ``config`` and ``events`` as JSON. Tensors: ``weight.<official key>``, ``prompt.<tag>``,
-``noise.<chunk>``, ``renoise.<chunk>.<step>``, ``hint.<chunk>.<step>.<block>``, ``input.<name>``; and what must come out:
-``output.<chunk>``, ``cache.<layer>.<k|v>``. A replay draws nothing at random.
+``noise.<chunk>``, ``renoise.<chunk>.<step>``, ``hint.<chunk>.<step>.<block>``, ``input.<name>``; and what must come
+out: ``output.<chunk>``, ``cache.<layer>.<k|v>``. A replay draws nothing at random.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Replay of one forward of batch VACE (diffusers' `WanVACETransformer3DModel`).
 
-The whole clip is one chunk in an empty cache, which is bidirectional attention. First in batch VACE's own layout, references
-in front of the latents, where everything must be equal; then with the references outside the latents (form `joint`), where
-the hints of the video rows must be equal.
+The whole clip is one chunk in an empty cache, which is bidirectional attention. First in batch VACE's own layout,
+references in front of the latents, where everything must be equal; then with the references outside the latents (form
+`joint`), where the hints of the video rows must be equal.
 """
 
 from __future__ import annotations

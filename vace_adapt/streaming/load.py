@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,15 +10,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from vace_adapt.config.mistakes import settings_error
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
 from vace_adapt.embedded.tiny import tiny_context_path
-from vace_adapt.config.mistakes import settings_error
 from vace_adapt.errors import InputError, closest
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.weights.control import load_context_path
+from vace_adapt.weights.modules import place
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -89,10 +91,11 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 def _tiny(
     hooks: PipelineHooks, settings: PipelineSettings, device: torch.device, dtype: torch.dtype, seed: int
 ) -> Pipeline:
-    parts = hooks.tiny_pipeline(settings, seed)
-    for module in (parts.model, parts.vae, parts.text_encoder.model):
-        module.to(device, dtype)
-    return Pipeline(hooks, parts, tiny_context_path(seed).to(device, dtype))
+    parts = dataclasses.replace(hooks.tiny_pipeline(settings, seed), device=device, dtype=dtype)
+    parts.text_encoder.to(device, dtype)
+    place(parts.vae, device, dtype, float32_parts=())
+    place(parts.model, device, dtype)
+    return Pipeline(hooks, parts, place(tiny_context_path(seed), device, dtype))
 
 
 def _context(

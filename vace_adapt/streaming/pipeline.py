@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vace_adapt.conditioning.vae import VaeCodec
@@ -37,9 +36,8 @@ class Pipeline:
         self.codec = VaeCodec(parts.vae)
         blocks = hooks.locate_blocks(parts.model, parts.layout)
         self.patch_embedding: Callable[[Tensor], Tensor] = parts.model.get_submodule(blocks.patch_embedding)
-        weight = parts.model.get_submodule(blocks.patch_embedding).weight
-        self.device: torch.device = weight.device  # type: ignore[assignment]
-        self.dtype: torch.dtype = weight.dtype  # type: ignore[assignment]
+        self.device = parts.device
+        self.dtype = parts.dtype
         self.attachment: Attachment | None = None
         if context is not None:
             context.attends = [

@@ -1,8 +1,9 @@
 """One stream: its inputs, its memory, its chunks.
 
-Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and masks belong
-to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next chunk, never inside one.
-Everything is checked where it is given, before anything changes; a refused call leaves the stream as it was.
+Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and
+masks belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next
+chunk, never inside one. Everything is checked where it is given, before anything changes; a refused call leaves the
+stream as it was.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ class Session:
         """Give control frames, any number at a time; a chunk takes what it needs (9, then 12 for LongLive).
 
         Args:
-            control: see `vace_adapt.conditioning.pixels`. Where the mask is 1 they steer (depth, pose, edges, ...), where
-                it is 0 they are kept.
+            control: see `vace_adapt.conditioning.pixels`. Where the mask is 1 they steer (depth, pose, edges, ...),
+                where it is 0 they are kept.
             mask: 1 = generate, 0 = keep; None means generate everywhere.
             last: no more frames will come. The last chunk is completed by repeating the last frame, and cut again.
 
@@ -184,7 +185,8 @@ class Session:
             control = self._take_control()
             chunk, controlled = self._begin(control)
             latents, frames = self._make(chunk)
-        kept = min(frames.shape[1], *(n for n in (left, control and control.real) if n is not None))
+        kept = frames.shape[1] if left is None else min(frames.shape[1], left)
+        kept = kept if control is None else min(kept, control.real)
         self._index += 1
         self._made += kept
         report = self._report(chunk, kept, time.perf_counter() - begin, controlled)
@@ -197,7 +199,7 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # --- what the plugin's loop sees (`contract.Stream`) ---------------------------------------------------------------
+    # --- what the plugin's loop sees (`contract.Stream`) --------------------------------------------------------------
 
     def chunks(self) -> Iterator[SessionChunk]:
         """The chunks as they are staged; ends when the stream is closed."""
@@ -297,7 +299,9 @@ class Session:
 
     def _control_path(self, what: str) -> ControlPath:
         if self._path is None:
-            raise SessionError(f"this pipeline has no control weights, so it takes no {what}: load it with weights.control")
+            raise SessionError(
+                f"this pipeline has no control weights, so it takes no {what}: load it with weights.control"
+            )
         return self._path
 
     def _prepare_references(self, references: References) -> Tensor | None:
@@ -308,7 +312,9 @@ class Session:
         images = references_to_tensor(references, self.controls.reference_fit, *rows)
         most = self.controls.max_references
         if images.shape[2] > most:
-            raise InputError(f"{images.shape[2]} references are given, at most {most} are allowed (controls.max_references)")
+            raise InputError(
+                f"{images.shape[2]} references are given, at most {most} are allowed (controls.max_references)"
+            )
         return images
 
     def _prepare_scale(self, scale: float | HintScale) -> HintScale:
@@ -357,7 +363,9 @@ class SessionChunk:
 
     def noise(self, draw: int) -> Tensor:
         if draw >= self._draws:
-            raise SessionError(f"noise draw {draw} of chunk {self.index} was not declared: parts.draws is {self._draws}")
+            raise SessionError(
+                f"noise draw {draw} of chunk {self.index} was not declared: parts.draws is {self._draws}"
+            )
         return self._noise[draw]
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:

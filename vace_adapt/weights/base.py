@@ -54,7 +54,8 @@ def check_sizes(checkpoint: Checkpoint, names: dict[str, str], backbone: Backbon
         raise CheckpointError(f"{checkpoint.path} is a model of width {width}, this pipeline has width {backbone.dim}")
     if channels != backbone.latent_channels:
         raise CheckpointError(
-            f"{checkpoint.path} takes latents of {channels} channels, this pipeline's VAE makes {backbone.latent_channels}"
+            f"{checkpoint.path} takes latents of {channels} channels, "
+            f"this pipeline's VAE makes {backbone.latent_channels}"
         )
     depth = count_blocks(names, "blocks")
     if depth != backbone.layers:

@@ -1,7 +1,7 @@
 """Weight files as one thing: names and shapes first, tensors one at a time.
 
-Reads a ``.safetensors`` file, an ``.safetensors.index.json`` with its shards, a folder holding either, a ``.pt`` or ``.pth``
-(never unpickling anything but tensors), or a hub id ``org/name`` from the local cache.
+Reads a ``.safetensors`` file, an ``.safetensors.index.json`` with its shards, a folder holding either, a ``.pt`` or
+``.pth`` (never unpickling anything but tensors), or a hub id ``org/name`` from the local cache.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor], config: Mapping[str, object]
+        self,
+        path: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        read: Callable[[str], Tensor],
+        config: Mapping[str, object],
     ) -> None:
         self.path = path
         self.config = config
@@ -130,7 +134,9 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def strip_prefixes(name: str) -> str:
-    """Take off what trainers and wrappers put in front: ``model._fsdp_wrapped_module.blocks.0...`` to ``blocks.0...``."""
+    """Take off what trainers and wrappers put in front: ``model._fsdp_wrapped_module.blocks.0...`` to
+    ``blocks.0...``.
+    """
     name = name.replace("_fsdp_wrapped_module.", "")
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
@@ -155,7 +161,9 @@ def _open_pickle(path: Path, top_key: str | None, config: Mapping[str, object]) 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: it holds more than tensors, and loading it could run code") from error
+        raise CheckpointError(
+            f"{path} is refused: it holds more than tensors, and loading it could run code"
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
     state = _state_dict(path, loaded, top_key)

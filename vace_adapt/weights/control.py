@@ -32,8 +32,9 @@ def load_context_path(
         )
     if channels != backbone.control_channels:
         raise CheckpointError(
-            f"{checkpoint.path} takes {channels} control channels; this base's VAE ({backbone.latent_channels} channels, "
-            f"{backbone.stride[1]}x{backbone.stride[2]}) makes {backbone.control_channels}"
+            f"{checkpoint.path} takes {channels} control channels; this base's VAE "
+            f"({backbone.latent_channels} channels, {backbone.stride[1]}x{backbone.stride[2]}) "
+            f"makes {backbone.control_channels}"
         )
     layers = _layers(checkpoint, count_blocks(names, "vace_blocks"), backbone.layers)
     return fill(lambda: ContextPath(backbone, layers), checkpoint, names, device, dtype)
@@ -45,7 +46,8 @@ def _layers(checkpoint: Checkpoint, blocks: int, depth: int) -> tuple[int, ...]:
     if isinstance(declared, list):
         if len(declared) != blocks or max(declared) >= depth:
             raise CheckpointError(
-                f"{checkpoint.path} has {blocks} context blocks for layers {declared}, the base model has {depth} blocks"
+                f"{checkpoint.path} has {blocks} context blocks for layers {declared}, "
+                f"the base model has {depth} blocks"
             )
         return tuple(declared)
     if depth % blocks:

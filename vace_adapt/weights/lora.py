@@ -44,7 +44,7 @@ def load_lora(model: Any, source: str, *, rank: int, alpha: float, merge: bool, 
 def _model_name(name: str) -> str:
     """A file's key as the model's: without peft's prefix and adapter name, in diffusers' layout."""
     name = name.removeprefix("base_model.model.").replace(".default.weight", ".weight")
-    return to_diffusers(name) if is_original(name) or ".ffn." in name and ".net." not in name else name
+    return to_diffusers(name) if is_original(name) or (".ffn." in name and ".net." not in name) else name
 
 
 def _target(name: str) -> str:
@@ -68,6 +68,10 @@ def _check(checkpoint: Checkpoint, names: dict[str, str], model: nn.Module, rank
             raise CheckpointError(
                 f"{checkpoint.path}: {old!r} has width {checkpoint.shape(old)[side]}, the model's layer has {width}"
             )
-    alone = [name for name in names if name.replace("lora_A", "lora_B") not in names or name.replace("lora_B", "lora_A") not in names]
+    alone = [
+        name
+        for name in names
+        if name.replace("lora_A", "lora_B") not in names or name.replace("lora_B", "lora_A") not in names
+    ]
     if alone:
         raise CheckpointError(f"{checkpoint.path} is damaged: {alone[0]!r} has no partner")

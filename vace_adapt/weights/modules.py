@@ -50,11 +50,25 @@ def fill(
             raise CheckpointError(f"{checkpoint.path}: {names[name]} is {list(came)}, expected {list(shape)}")
 
     def read(name: str) -> Tensor:
-        keep = dtype.is_floating_point and any(part in name for part in float32_parts)
-        return checkpoint.tensor(names[name]).to(device, torch.float32 if keep else dtype)
+        return checkpoint.tensor(names[name]).to(device, _dtype(name, dtype, float32_parts))
 
     module.load_state_dict({name: read(name) for name in expected}, strict=True, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def place(
+    module: Module, device: torch.device, dtype: torch.dtype, float32_parts: tuple[str, ...] = FLOAT32_PARTS
+) -> Module:
+    """Move a module that is small enough to be built first; the same parts stay float32."""
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.data = parameter.data.to(device, _dtype(name, dtype, float32_parts))
+    nn.Module.to(module, device)
+    return module
+
+
+def _dtype(name: str, dtype: torch.dtype, float32_parts: tuple[str, ...]) -> torch.dtype:
+    return torch.float32 if any(part in name for part in float32_parts) else dtype
 
 
 def check_names(checkpoint: Checkpoint, expected: Mapping[str, object], names: Mapping[str, str]) -> None:
@@ -62,5 +76,6 @@ def check_names(checkpoint: Checkpoint, expected: Mapping[str, object], names: M
     missing = sorted(set(expected) - set(names))
     unexpected = sorted(names[name] for name in set(names) - set(expected))
     if missing or unexpected:
-        parts = [f"{len(some)} {what} (first {some[0]!r})" for what, some in (("missing", missing), ("unexpected", unexpected)) if some]
-        raise CheckpointError(f"{checkpoint.path} does not fit the model: {' and '.join(parts)} tensors")
+        found = (("missing", missing), ("unexpected", unexpected))
+        parts = [f"{len(some)} tensors {what} (first {some[0]!r})" for what, some in found if some]
+        raise CheckpointError(f"{checkpoint.path} does not fit the model: {' and '.join(parts)}")

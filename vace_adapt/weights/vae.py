@@ -11,8 +11,8 @@ from vace_adapt.weights.checkpoint import Checkpoint, open_checkpoint
 from vace_adapt.weights.modules import fill
 
 CONFIG_KEYS = (
-    "base_dim", "z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample", "latents_mean", "latents_std",
-    "scale_factor_temporal", "scale_factor_spatial",
+    "base_dim", "z_dim", "dim_mult", "num_res_blocks", "attn_scales", "temperal_downsample",
+    "latents_mean", "latents_std", "scale_factor_temporal", "scale_factor_spatial",
 )  # fmt: skip
 
 

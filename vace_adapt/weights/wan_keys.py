@@ -31,7 +31,15 @@ RENAMES = (
 
 def is_original(name: str) -> bool:
     """Whether a name is in the original layout and not in diffusers'."""
-    marks = (".self_attn.", ".cross_attn.", ".modulation", "time_embedding.", "text_embedding.", "before_proj", "after_proj")
+    marks = (
+        ".self_attn.",
+        ".cross_attn.",
+        ".modulation",
+        "time_embedding.",
+        "text_embedding.",
+        "before_proj",
+        "after_proj",
+    )
     return any(mark in name for mark in marks) or name.startswith("head.")
 
 

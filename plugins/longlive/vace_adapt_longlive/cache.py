@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.contract import ChunkShapes, PipelineParts
 from vace_adapt.models.rope import RotaryGrid
-
 from vace_adapt_longlive.settings import LongLiveSettings
 
 
@@ -28,19 +28,18 @@ class LongLiveCache:
     def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> LongLiveCache:
         """Allocate the memory of one stream."""
         spec = ring_spec(parts.settings)
-        weight = parts.model.get_submodule("patch_embedding").weight
-        placement = {"dtype": weight.dtype, "device": weight.device}
         ring = RingCache(
             spec,
-            RotaryGrid(parts.backbone.head_dim, shapes.grid, weight.device),
+            RotaryGrid(parts.backbone.head_dim, shapes.grid, parts.device),
             layers=parts.backbone.layers,
             batch=batch,
             heads=parts.backbone.heads,
             head_dim=parts.backbone.head_dim,
-            **placement,
+            dtype=parts.dtype,
+            device=parts.device,
         )
-        recent = RecentLatents(spec.slots, shapes.latent_shape(batch, 0), **placement)
-        return cls(ring, recent, TextMemory(list(parts.model.get_submodule("blocks"))))
+        recent = RecentLatents(spec.slots, shapes.latent_shape(batch, 0), parts.dtype, parts.device)
+        return cls(ring, recent, TextMemory(parts.model.blocks))
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {**self.ring.tensors(), "recent": self.recent.latents, **self.text.tensors()}

@@ -10,9 +10,9 @@ from collections.abc import Generator
 from typing import Protocol
 
 from torch import Tensor
+
 from vace_adapt.contract import Chunk, HintSource, PipelineParts, Stream
 from vace_adapt.models.schedule import FewStepSchedule
-
 from vace_adapt_longlive.native import NativeDenoiser
 from vace_adapt_longlive.official import OfficialDenoiser
 
@@ -25,7 +25,9 @@ class Denoiser(Protocol):
         ...
 
     def __call__(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
-        """Predict the flow of a chunk [B, C, F, h, w] that starts at latent frame `start`, writing its keys and values."""
+        """Predict the flow of a chunk [B, C, F, h, w] that starts at latent frame `start`, writing its keys and
+        values.
+        """
         ...
 
     def remember(self, latents: Tensor) -> None:
@@ -62,10 +64,10 @@ class LongLiveLoop:
         schedule = self.schedule
         noisy = chunk.noise(0)
         for step, (timestep, sigma) in enumerate(zip(schedule.timesteps, schedule.sigmas, strict=True)):
-            if step > 0:
-                noisy = schedule.renoise(clean, chunk.noise(step), sigma)
             flow = self.denoiser(noisy, timestep, chunk.start, chunk.denoising(step, sigma))
             clean = schedule.clean(noisy, flow, sigma)
+            if step + 1 < len(schedule):
+                noisy = schedule.renoise(clean, chunk.noise(step + 1), schedule.sigmas[step + 1])
         self.denoiser(clean, self.context_noise, chunk.start, chunk.clean_pass(schedule.sigma(self.context_noise)))
         self.denoiser.remember(clean)
         return clean
@@ -74,12 +76,11 @@ class LongLiveLoop:
 def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     """Every chunk of a stream, one after another (`vace_stream`)."""
     settings = parts.settings
-    device = parts.model.get_submodule("patch_embedding").weight.device
     schedule = FewStepSchedule(
         settings.denoising_steps,
         shift=settings.timestep_shift,
         warp=settings.warp_denoising_steps,
-        device=device,
+        device=parts.device,
     )
     denoiser: Denoiser
     if parts.layout == "official":

@@ -1,8 +1,9 @@
 """A live `CausalWanModel` of the official repository as the loop's denoiser (layout ``official``).
 
-The object is the user's, built with NVlabs/LongLive v1.0 (wan/modules/causal_model.py or causal_model_infinity.py). Its blocks
-take ``(x, **kwargs)`` with ``e`` [B, F, 6, D] and ``context`` [B, T, D], and return ``(x, cache_update)`` when they have a cache.
-Its own code rolls its own cache; here are only the buffers it expects and the call. Hints enter through core's hooks.
+The object is the user's, built with NVlabs/LongLive v1.0 (wan/modules/causal_model.py or causal_model_infinity.py). Its
+blocks take ``(x, **kwargs)`` with ``e`` [B, F, 6, D] and ``context`` [B, T, D], and return ``(x, cache_update)`` when
+they have a cache. Its own code rolls its own cache; here are only the buffers it expects and the call. Hints enter
+through core's hooks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.contract import (
     BlockInputs,
@@ -30,7 +32,7 @@ from vace_adapt.models.schedule import FewStepSchedule
 
 def official_blocks(model: nn.Module) -> BlockMap:
     """The block sites of a `CausalWanModel`, bare or wrapped by peft."""
-    count = len(model.get_submodule("blocks"))
+    count = len(list(model.get_submodule("blocks").children()))
     sites = tuple(BlockSite(f"blocks.{i}", _read, _hidden, _write) for i in range(count))
     return BlockMap(sites, patch_embedding="patch_embedding")
 
@@ -54,7 +56,11 @@ class OfficialCache:
     """`CacheOps` over the buffers the official model expects: one dictionary a layer."""
 
     def __init__(
-        self, self_attention: list[dict[str, Tensor]], text: list[dict[str, Any]], recent: RecentLatents, layout: CacheLayout
+        self,
+        self_attention: list[dict[str, Tensor]],
+        text: list[dict[str, Any]],
+        recent: RecentLatents,
+        layout: CacheLayout,
     ) -> None:
         self.self_attention = self_attention
         self.text = text
@@ -65,8 +71,7 @@ class OfficialCache:
     @classmethod
     def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> OfficialCache:
         """Allocate the memory of one stream."""
-        weight = parts.model.get_submodule("patch_embedding").weight
-        placement = {"dtype": weight.dtype, "device": weight.device}
+        placement: Any = {"dtype": parts.dtype, "device": parts.device}
         backbone, slots = parts.backbone, parts.settings.slots
         heads = (batch, slots * shapes.frame_tokens, backbone.heads, backbone.head_dim)
         words = (batch, backbone.text_len, backbone.heads, backbone.head_dim)
@@ -74,8 +79,8 @@ class OfficialCache:
             {
                 "k": torch.zeros(heads, **placement),
                 "v": torch.zeros(heads, **placement),
-                "global_end_index": torch.zeros(1, dtype=torch.long, device=weight.device),
-                "local_end_index": torch.zeros(1, dtype=torch.long, device=weight.device),
+                "global_end_index": torch.zeros(1, dtype=torch.long, device=parts.device),
+                "local_end_index": torch.zeros(1, dtype=torch.long, device=parts.device),
             }
             for _ in range(backbone.layers)
         ]
@@ -83,7 +88,7 @@ class OfficialCache:
             {"k": torch.zeros(words, **placement), "v": torch.zeros(words, **placement), "is_init": False}
             for _ in range(backbone.layers)
         ]
-        recent = RecentLatents(slots, shapes.latent_shape(batch, 0), **placement)
+        recent = RecentLatents(slots, shapes.latent_shape(batch, 0), parts.dtype, parts.device)
         return cls(self_attention, text, recent, CacheLayout("foreign", slots, parts.settings.sink))
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -157,7 +162,7 @@ class OfficialDenoiser:
     def _forward(
         self, latents: Tensor, timestep: float, start: int, hints: HintSource | None, *, sink_recache_after_switch: bool
     ) -> Tensor:
-        batch, _, frames, height, width = latents.shape
+        batch, _, frames, _, _ = latents.shape
         tokens = self.cache.frame_tokens
         with self.stream.injecting(hints), _attention_size(self.model, self.cache.layout.slots * tokens):
             flow: Tensor = self.model(
@@ -180,7 +185,7 @@ def _attention_size(model: nn.Module, tokens: int) -> Iterator[None]:
 
     The official pipeline sets the same attribute (``_set_all_modules_max_attention_size``) and leaves it changed.
     """
-    attentions = [block.self_attn for block in model.get_submodule("blocks")]
+    attentions: list[Any] = [block.self_attn for block in model.get_submodule("blocks").children()]
     before = [attention.max_attention_size for attention in attentions]
     for attention in attentions:
         attention.max_attention_size = tokens

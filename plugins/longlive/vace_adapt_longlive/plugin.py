@@ -5,7 +5,6 @@ from __future__ import annotations
 from vace_adapt.contract import Capability, ChunkShapes, Injection, PipelineInfo, Support
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
-
 from vace_adapt_longlive.settings import WAN_1_3B, LongLiveSettings
 
 _FULL = Capability(support=Support.FULL)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
@@ -18,7 +19,6 @@ from vace_adapt.models.rope import RotaryGrid
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt.parity.golden import Golden, comparison, max_error, read_golden
 from vace_adapt.weights.wan_keys import to_diffusers
-
 from vace_adapt_longlive.cache import LongLiveCache
 from vace_adapt_longlive.loop import LongLiveLoop
 from vace_adapt_longlive.native import NativeDenoiser

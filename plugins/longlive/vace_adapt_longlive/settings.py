@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
+
 from vace_adapt.contract import Backbone, Frozen, PipelineSettings
 
 WAN_1_3B = Backbone(dim=1536, ffn_dim=8960, heads=12, layers=30)

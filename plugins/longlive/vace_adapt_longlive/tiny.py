@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from vace_adapt.contract import PipelineParts
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_text_encoder, tiny_vae
 from vace_adapt.models.causal_wan import CausalWan
-
 from vace_adapt_longlive.settings import LongLiveSettings
 
 
@@ -15,6 +16,8 @@ def tiny_parts(settings: LongLiveSettings, seed: int) -> PipelineParts:
         model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
         layout="native",
         settings=settings,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
         backbone=TINY,
         vae=tiny_vae(seed),
         text_encoder=tiny_text_encoder(seed),

@@ -1,0 +1,82 @@
+"""``vace-adapt``: list, show, run, parity. Only ``run`` and ``parity`` import torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from vace_adapt import __version__
+from vace_adapt.errors import VaceAdaptError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 a comparison failed, 2 wrong input, 130 interrupted."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.command(chosen))
+    except VaceAdaptError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _list(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.plugins import list_pipelines
+
+    return list_pipelines()
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.plugins import show_pipeline
+
+    return show_pipeline(chosen.name)
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.run import run_command
+
+    return run_command(chosen.overrides, show_config=chosen.cfg)
+
+
+def _parity(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.parity import parity_command
+
+    return parity_command(chosen.files, chosen.tolerance)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vace-adapt", description="The controls of VACE for streaming video models.")
+    parser.add_argument("--version", action="version", version=f"vace-adapt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="list the installed pipelines")
+    command.set_defaults(command=_list)
+
+    command = commands.add_parser("show", help="show what one pipeline is and can do")
+    command.add_argument("name")
+    command.set_defaults(command=_show)
+
+    command = commands.add_parser(
+        "run",
+        help="stream a video through a pipeline",
+        description="Stream a video through a pipeline. Overrides are Hydra's: key=value, section.key=value.",
+        epilog='example: vace-adapt run task=depth input=depth.mp4 prompt="a red ball" references=[a.png] seed=0',
+    )
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "parity",
+        help="replay golden files of official code and compare",
+        description="Rebuild the model each file describes, feed its inputs, print the max abs error of each chunk.",
+    )
+    command.add_argument("files", nargs="+", metavar="FILE")
+    command.add_argument("--tolerance", type=float, default=1e-4, help="largest allowed error (default %(default)s)")
+    command.set_defaults(command=_parity)
+    return parser

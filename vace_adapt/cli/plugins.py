@@ -1,0 +1,40 @@
+"""``vace-adapt list`` and ``show``. No torch here, and a broken plugin does not stop the others."""
+
+from __future__ import annotations
+
+from vace_adapt.contract import CAPABILITIES, Support
+from vace_adapt.errors import PluginError
+from vace_adapt.loading import describe_all, load_plugin
+
+
+def list_pipelines() -> int:
+    """One line for each installed pipeline."""
+    found = describe_all()
+    if not found:
+        print("no pipelines are installed")
+    width = max((len(name) for name, _ in found), default=0)
+    for name, hooks in found:
+        if isinstance(hooks, PluginError):
+            print(f"{name:<{width}}  broken: {hooks}")
+        else:
+            print(f"{name:<{width}}  {hooks.info.title} ({hooks.distribution})")
+    return 0
+
+
+def show_pipeline(name: str) -> int:
+    """What a pipeline is and can do."""
+    hooks = load_plugin(name)
+    info = hooks.info
+    print(f"{info.name}: {info.title}")
+    print(f"distribution  {hooks.distribution}, HOOK_API {info.hook_api}")
+    print(f"upstream      {info.upstream}")
+    for size, backbone in info.backbones.items():
+        print(f"backbone      {size}: width {backbone.dim}, {backbone.layers} blocks, {backbone.heads} heads")
+    print(f"layouts       {', '.join(f'{layout} (hints by {way.value})' for layout, way in info.layouts.items())}")
+    print(f"golden files  {', '.join(info.golden_formats) or 'none'}")
+    print("capabilities")
+    for capability, meaning in CAPABILITIES.items():
+        declared = info.capabilities[capability]
+        reason = "" if declared.support is Support.FULL else f": {declared.reason}"
+        print(f"  {capability:<15} {declared.support.value}{reason or f' ({meaning})'}")
+    return 0

@@ -1,0 +1,51 @@
+"""``vace-adapt run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from vace_adapt.config.compose import compose_config
+from vace_adapt.config.settings import RunSettings, validate
+from vace_adapt.errors import SettingsError
+from vace_adapt.loading import load_plugin
+
+INTERRUPTED = 130
+
+
+def run_command(overrides: Sequence[str], *, show_config: bool) -> int:
+    """Compose, validate, run, and say where the results lie."""
+    settings = settings_from(overrides)
+    if show_config:
+        print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), end="")
+        return 0
+    return _run(settings)
+
+
+def settings_from(overrides: Sequence[str]) -> RunSettings:
+    """Overrides to validated settings."""
+    composed = compose_config(overrides)
+    section: Any = composed.get("pipeline")
+    if not isinstance(section, dict) or "name" not in section:
+        raise SettingsError("pipeline: is missing; choose one with pipeline=NAME")
+    return validate(composed, load_plugin(str(section["name"])).settings_type())
+
+
+def _run(settings: RunSettings) -> int:
+    from vace_adapt.experiments.run import run
+
+    print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {settings.task.describe}")
+    if settings.weights.embedded:
+        print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")
+    result = run(settings)
+    if result is None:
+        print("interrupted before the first chunk was made; nothing was written")
+        return INTERRUPTED
+    if result.interrupted:
+        print(f"interrupted; the {result.frames} frames made so far are kept")
+    print(f"video    {result.video}")
+    print(f"sheet    {result.sheet}")
+    print(f"metrics  {result.metrics}")
+    return INTERRUPTED if result.interrupted else 0

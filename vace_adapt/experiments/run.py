@@ -1,0 +1,194 @@
+"""One run: inputs through a pipeline into a run folder.
+
+The folder holds ``output.mp4``, ``sheet.png``, ``metrics.json`` and ``config.yaml``. It appears with the first finished
+chunk. A run that is interrupted keeps the chunks it made; a run that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vace_adapt.config.settings import RunSettings
+from vace_adapt.contract import ChunkReport
+from vace_adapt.errors import InputError
+from vace_adapt.experiments.metrics import Metrics
+from vace_adapt.experiments.source import Source, open_source
+from vace_adapt.streaming.load import load_pipeline
+from vace_adapt.streaming.pipeline import Pipeline
+from vace_adapt.streaming.session import Session
+from vace_adapt.video.sheet import ContactSheet
+from vace_adapt.video.write import VideoWriter
+
+Array = np.ndarray[Any, Any]
+Fed = list[tuple[Array, Array | None]]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run's files are, and whether it was interrupted."""
+
+    folder: Path
+    video: Path
+    sheet: Path
+    metrics: Path
+    frames: int
+    interrupted: bool
+
+
+def run(settings: RunSettings, *, progress: bool = True) -> RunResult | None:
+    """Do what the settings say.
+
+    Returns:
+        The files; None if it was interrupted before the first chunk.
+
+    Raises:
+        VaceAdaptError: anything the settings or the inputs have wrong. Nothing is written then.
+    """
+    source = open_source(settings)
+    folder = _new_folder(settings)
+    pipeline = load_pipeline(
+        settings.pipeline.name,
+        weights=settings.weights,
+        settings=settings.pipeline,
+        device=settings.device,
+        dtype=settings.dtype,
+        seed=settings.seed,
+    )
+    if settings.compile:
+        pipeline.compile()
+    with (
+        pipeline.stream(
+            settings.prompt,
+            height=source.height,
+            width=source.width,
+            seed=settings.seed,
+            references=[str(path) for path in settings.references],
+            num_frames=source.frames,
+            controls=settings.controls,
+        ) as session,
+        _output(folder, settings, source, pipeline, progress) as output,
+    ):
+        _stream(session, settings, source, output)
+    return output.result
+
+
+def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
+    """Feed every chunk what it needs, and take what it makes."""
+    control = source.control()
+    for index in itertools.count():
+        if index in settings.switches:
+            session.update(prompt=settings.switches[index])
+        fed = list(itertools.islice(control, session.shapes.time.pixels(index)))
+        if fed:
+            _feed(session, fed, settings, last=len(fed) < session.shapes.time.pixels(index))
+        chunk = next(session, None)
+        if chunk is None:
+            return
+        output.add(chunk.frames[0].numpy(), fed, chunk.report)
+
+
+def _feed(session: Session, fed: Fed, settings: RunSettings, *, last: bool) -> None:
+    frames = np.stack([frame for frame, _ in fed])
+    masks = [mask for _, mask in fed if mask is not None]
+    if not masks:
+        session.feed(frames, last=last)
+        return
+    mask = np.stack(masks)
+    shown = torch.from_numpy(frames).float() / 255
+    if settings.task.blank_masked:
+        shown[torch.from_numpy(mask) > 127] = 0.5
+    session.feed(shown, mask, last=last)
+
+
+class Output:
+    """The files of a run while it goes on."""
+
+    def __init__(self, folder: Path, settings: RunSettings, source: Source, pipeline: Pipeline, progress: bool) -> None:
+        self.folder = folder
+        self.result: RunResult | None = None
+        self._settings = settings
+        self._source = source
+        self._metrics = Metrics(settings, pipeline)
+        self._sheet = ContactSheet(("control", "mask", "output"))
+        self._writer: VideoWriter | None = None
+        self._made_folders: list[Path] = []
+        self._bar = tqdm(total=source.frames, unit="frame", disable=not progress, dynamic_ncols=True)
+
+    def add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
+        """Take a finished chunk: frames [T, H, W, 3]."""
+        writer = self._open()
+        for i, frame in enumerate(frames):
+            control, mask = fed[i] if i < len(fed) else (None, None)
+            shown = None if mask is None else np.repeat(mask[..., None], 3, axis=-1)
+            self._sheet.add(writer.frames + i, (control, shown, frame))
+        writer.write(frames)
+        self._metrics.add(report)
+        self._bar.set_postfix_str(f"chunk {report.seconds:.2f} s, {report.fps:.1f} fps", refresh=False)
+        self._bar.update(len(frames))
+
+    def finish(self, *, interrupted: bool) -> None:
+        """Give every file its name."""
+        self._bar.close()
+        if self._writer is None:
+            return
+        self._writer.close()
+        sheet, metrics = self.folder / "sheet.png", self.folder / "metrics.json"
+        self._sheet.save(sheet)
+        self._metrics.save(metrics, interrupted=interrupted)
+        self._metrics.save_config(self.folder / "config.yaml")
+        self.result = RunResult(self.folder, self._writer.path, sheet, metrics, self._writer.frames, interrupted)
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.discard()
+        for folder in reversed(self._made_folders):
+            folder.rmdir()
+
+    def _open(self) -> VideoWriter:
+        if self._writer is None:
+            missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+            self._made_folders = missing[::-1]
+            self.folder.mkdir(parents=True, exist_ok=True)
+            source, quality = self._source, self._settings.output.quality
+            self._writer = VideoWriter(self.folder / "output.mp4", source.height, source.width, source.rate, quality)
+        return self._writer
+
+
+@contextmanager
+def _output(
+    folder: Path, settings: RunSettings, source: Source, pipeline: Pipeline, progress: bool
+) -> Iterator[Output]:
+    """An output that is finished at the end or on Ctrl-C, and discarded on an error."""
+    output = Output(folder, settings, source, pipeline, progress)
+    try:
+        yield output
+    except KeyboardInterrupt:
+        output.finish(interrupted=True)
+    except BaseException:
+        output.discard()
+        raise
+    else:
+        output.finish(interrupted=False)
+
+
+def _new_folder(settings: RunSettings) -> Path:
+    """The run folder; refuses one that has an output already."""
+    folder = settings.output.folder
+    if folder is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = Path("outputs") / f"{settings.pipeline.name}-{settings.task.name}-{stamp}"
+    if (folder / "output.mp4").exists():
+        raise InputError(f"output.folder {str(folder)!r} already holds a run: choose another")
+    return folder

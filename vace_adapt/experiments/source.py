@@ -1,0 +1,103 @@
+"""The inputs of a run, read chunk by chunk: sizes first, frames when they are needed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vace_adapt.config.settings import RunSettings
+from vace_adapt.errors import InputError
+from vace_adapt.video.read import VideoInfo, frames_at, image_size, is_image, probe, read_frames, read_image
+
+Array = np.ndarray[Any, Any]
+
+WAN_AREA = 480 * 832
+EMBEDDED_AREA = 96 * 160
+WAN_RATE = Fraction(16)
+UNIT = 16
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a run makes, and from what.
+
+    Attributes:
+        height, width: of every frame.
+        frames: pixel frames to make.
+        rate: frames a second of the output.
+        video: the input, or None.
+        mask: a mask video, a mask image, or None.
+    """
+
+    height: int
+    width: int
+    frames: int
+    rate: Fraction
+    fps: float | None
+    video: VideoInfo | None
+    mask: VideoInfo | Path | None
+
+    def control(self) -> Iterator[tuple[Array, Array | None]]:
+        """Frame [H, W, 3] and mask [H, W] (or None), uint8, one pair for each frame to make."""
+        if self.video is None:
+            return iter(())
+        frames = read_frames(self.video, self.height, self.width, self.fps)
+        return itertools.islice(zip(frames, self._masks(), strict=False), self.frames)
+
+    def _masks(self) -> Iterator[Array | None]:
+        if self.mask is None:
+            return itertools.repeat(None)
+        if isinstance(self.mask, Path):
+            return itertools.repeat(read_image(self.mask, self.height, self.width, gray=True))
+        return read_frames(self.mask, self.height, self.width, self.fps, gray=True)
+
+
+def open_source(settings: RunSettings) -> Source:
+    """Look at the inputs and decide sizes; reads no frame but the first.
+
+    Raises:
+        VideoError: the input or the mask cannot be read.
+        InputError: a mask of another size or length, more frames than the input has, or a size that does not divide.
+    """
+    video = None if settings.input is None else probe(settings.input)
+    mask = None if settings.mask is None or video is None else _mask(settings.mask, video)
+    height, width = _size(settings, video)
+    frames = settings.frames
+    if video is not None:
+        there = frames_at(video, settings.fps)
+        if frames is not None and frames > there:
+            raise InputError(f"frames={frames}, but the input has {there}")
+        frames = frames or there
+    assert frames is not None
+    rate = Fraction(settings.fps).limit_denominator(1_000_000) if settings.fps else (video.rate if video else WAN_RATE)
+    return Source(height, width, frames, rate, settings.fps, video, mask)
+
+
+def _mask(path: Path, video: VideoInfo) -> VideoInfo | Path:
+    if is_image(path):
+        height, width = image_size(path)
+        mask: VideoInfo | Path = path
+    else:
+        mask = probe(path)
+        height, width = mask.height, mask.width
+        if mask.frames != video.frames:
+            raise InputError(f"mask has {mask.frames} frames, the input has {video.frames}")
+    if (height, width) != (video.height, video.width):
+        raise InputError(f"mask is {height}x{width} (height x width), the input is {video.height}x{video.width}")
+    return mask
+
+
+def _size(settings: RunSettings, video: VideoInfo | None) -> tuple[int, int]:
+    if settings.height is not None and settings.width is not None:
+        return settings.height, settings.width
+    area = settings.area or (EMBEDDED_AREA if settings.weights.embedded else WAN_AREA)
+    height, width = (480, 832) if video is None else (video.height, video.width)
+    shrink = min(1.0, (area / (height * width)) ** 0.5)
+    sides = (max(UNIT, int(side * shrink) // UNIT * UNIT) for side in (height, width))
+    return next(sides), next(sides)
