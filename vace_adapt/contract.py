@@ -385,6 +385,7 @@ class PipelineParts:
         control_layers: base blocks that receive hints, if the plugin knows them (the tiny pipeline does).
         normalised: whether the base's video latents are normalised with the VAE's mean and std.
         trained: False for random weights; the command line says so.
+        compiled: whether the blocks run under `torch.compile`; core sets it.
     """
 
     model: Any
@@ -399,6 +400,7 @@ class PipelineParts:
     control_layers: tuple[int, ...] | None = None
     normalised: bool = True
     trained: bool = True
+    compiled: bool = False
 
 
 class Chunk(Protocol):

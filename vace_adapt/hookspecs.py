@@ -227,6 +227,7 @@ def vace_decode(parts: PipelineParts, latents: Tensor, first: bool, state: list[
 
     Optional. First result.
 
+    :param parts: what was loaded.
     :param latents: [B, C, F, h, w] as `vace_stream` yielded them.
     :param first: whether this is chunk 0.
     :param state: an empty list when the stream opens; the plugin keeps its decoder state there.

@@ -20,6 +20,7 @@ from torch import Tensor
 from vace_adapt.contract import CacheLayout
 from vace_adapt.errors import InputError, SessionError
 from vace_adapt.models.attention import attend
+from vace_adapt.models.compiling import mark_growing
 from vace_adapt.models.rope import RotaryGrid, Rotation, rotate
 
 
@@ -95,6 +96,7 @@ class RingCache:
         rope: rotations for this stream's latent size.
         layers, batch, heads, head_dim: sizes of the buffers, each [layers, B, slots * tokens, H, d].
         dtype, device: of the buffers.
+        compiled: whether the blocks that read it are compiled.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class RingCache:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
+        compiled: bool = False,
     ) -> None:
         self.spec = spec
+        self.compiled = compiled
         self.rope = rope
         self.layout = CacheLayout("ring", spec.slots, spec.sink)
         self.frame_tokens = rope.grid[0] * rope.grid[1]
@@ -152,6 +156,11 @@ class RingCache:
         """The buffers of layer `index` for a pass."""
         keys = self.keys[index, :, : step.visible]
         values = self.values[index, :, : step.visible]
+        if self.compiled:
+            mark_growing(keys, 1)
+            mark_growing(values, 1)
+            for table in step.keys or ():
+                mark_growing(table, 0)
         return LayerCache(keys, values, step.slots, step.rows, step.query, step.keys)
 
     def _plan_chunk(self, start: int, frames: int, again: bool) -> RingPass:

@@ -69,7 +69,8 @@ class ControlEncoder:
 
     def nothing(self, chunk: int) -> Tensor:
         """What "nothing given" encodes to: zero frames under an all-one mask, [B, 96, F, h, w]."""
-        zeros = self._zeros.latents(self._time.latent_start(chunk), self._time.latents(chunk))
+        encoded = self._zeros.encoded(self._time.latent_start(chunk), self._time.latents(chunk))
+        zeros = self._codec.posterior_mean(encoded)
         latents = self._codec.normalise(zeros)
         return torch.cat([latents, latents, self._all_generate(zeros)], dim=1)
 

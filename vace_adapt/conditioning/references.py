@@ -61,7 +61,7 @@ def _image(image: ReferenceImage, index: int) -> Tensor:
         except (UnidentifiedImageError, OSError) as error:
             raise InputError(f"{name}: {str(image)!r} is not an image") from error
     if isinstance(image, Image.Image):
-        image = np.asarray(_on_white(image))
+        image = np.array(_on_white(image))
     array = torch.as_tensor(image)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise InputError(f"{name} must be [H, W, 3], not {list(array.shape)}")

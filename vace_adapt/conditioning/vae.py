@@ -128,7 +128,7 @@ class EncoderStream:
         if self._state is None:
             start = self._latents
             self._latents += latents
-            return self._zeros.latents(start, latents)
+            return self._codec.posterior_mean(self._zeros.encoded(start, latents))
         frames = pixels_of(self._latents + latents) - pixels_of(self._latents)
         return self.encode(self._zeros.pixels(frames))
 
@@ -141,8 +141,8 @@ class EncoderStream:
 class ZeroVideo:
     """The encode of an all-zero video, group by group until it repeats.
 
-    A causal VAE sees finitely far back, so from some group on its memory no longer changes; from there every latent and
-    state is the same, exactly. Up to there the latents are kept.
+    A causal VAE sees finitely far back, so from some group on its memory no longer changes; from there every group and
+    state is the same, exactly. Up to there the encoded groups are kept.
 
     Args:
         codec: the VAE.
@@ -161,8 +161,8 @@ class ZeroVideo:
         batch, height, width = self.shape
         return torch.zeros((batch, 3, frames, height, width), dtype=self._codec.dtype, device=self._codec.device)
 
-    def latents(self, start: int, count: int) -> Tensor:
-        """VAE latents [B, C, count, h, w] from latent frame `start` on."""
+    def encoded(self, start: int, count: int) -> Tensor:
+        """What `VaeCodec.encode_group` makes of latent frames ``start .. start+count-1``: [B, 2C, count, h, w]."""
         with self._lock:
             while not self._settled and len(self._known) < start + count:
                 self._advance()
@@ -182,7 +182,7 @@ class ZeroVideo:
         encoded = self._codec.encode_group(self.pixels(4 if self._known else 1), self._state)
         if self._known and all(_same(a, b) for a, b in zip(before, self._state, strict=True)):
             self._settled = True
-        self._known.append(self._codec.posterior_mean(encoded))
+        self._known.append(encoded)
 
 
 class DecoderStream:

@@ -82,6 +82,7 @@ class ContextPath(nn.Module):
             raise InputError(f"context layers must ascend from 0 to at most {backbone.layers - 1}, not {list(layers)}")
         self.backbone = backbone
         self.layers = layers
+        self.compiled = False
         self.attends: list[Attend] = [plain_attention] * len(layers)
         self.vace_patch_embedding = nn.Conv3d(
             backbone.control_channels, backbone.dim, kernel_size=backbone.patch, stride=backbone.patch

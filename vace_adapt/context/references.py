@@ -11,6 +11,7 @@ from torch import Tensor
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
 from vace_adapt.contract import BlockInputs
+from vace_adapt.models.compiling import eagerly
 from vace_adapt.models.rope import Rotation
 
 
@@ -96,6 +97,7 @@ class ReferenceRows:
             self._memory[step] = [
                 ReferenceLayer(rows.new_empty(shape), rows.new_empty(shape)) for _ in self._path.layers
             ]
-        for i, block in enumerate(self._path.vace_blocks):
-            store = self._memory[step][i]
-            rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)
+        with eagerly(self._path.compiled):
+            for i, block in enumerate(self._path.vace_blocks):
+                store = self._memory[step][i]
+                rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)

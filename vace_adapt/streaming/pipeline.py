@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,12 +88,17 @@ class Pipeline:
     def compile(self, **options: Any) -> Pipeline:
         """`torch.compile` every base block and every context block (options as torch takes them); returns itself.
 
-        One graph serves all blocks of a kind, over the whole stream.
+        One graph serves all blocks of a kind over the whole stream. A live model is left as its owner compiled it.
         """
-        located = self.hooks.locate_blocks(self.parts.model, self.parts.layout)
-        context = [] if self.context is None else list(self.context.vace_blocks)
-        for block in [*(self.parts.model.get_submodule(site.path) for site in located.sites), *context]:
-            block.compile(**{"fullgraph": True, **options})
+        chosen = {"fullgraph": True, **options}
+        if self.attachment is None:
+            for site in self.hooks.locate_blocks(self.parts.model, self.parts.layout).sites:
+                self.parts.model.get_submodule(site.path).compile(**chosen)
+            self.parts = dataclasses.replace(self.parts, compiled=True)
+        if self.context is not None:
+            for block in self.context.vace_blocks:
+                block.compile(**chosen)
+            self.context.compiled = True
         return self
 
     def detach(self) -> None:

@@ -37,6 +37,7 @@ class LongLiveCache:
             head_dim=parts.backbone.head_dim,
             dtype=parts.dtype,
             device=parts.device,
+            compiled=parts.compiled,
         )
         recent = RecentLatents(spec.slots, shapes.latent_shape(batch, 0), parts.dtype, parts.device)
         return cls(ring, recent, TextMemory(parts.model.blocks))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vace_adapt.contract import HintSource
 from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.models.compiling import eagerly
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_longlive.cache import LongLiveCache
 
@@ -33,7 +34,8 @@ class NativeDenoiser:
     def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
         start, latents = self.cache.recent.newest()
         step = self.cache.ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
-        self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
+        with eagerly(self.cache.ring.compiled):
+            self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
 
     def _forward(self, latents, timestep, layer_cache, hints):
         tensor = self.schedule.tensor(timestep, latents.shape[0])

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vace_adapt.cache.recent import RecentLatents
+from vace_adapt.cache.ring import RingCache, RingSpec
+from vace_adapt.errors import InputError, SessionError
+from vace_adapt.models.rope import RotaryGrid
+
+CPU = torch.device("cpu")
+TOKENS = 2
+
+
+def ring(slots: int, sink: int, **options: bool) -> RingCache:
+    return RingCache(
+        RingSpec(slots, sink, **options),
+        RotaryGrid(12, (1, TOKENS), CPU),
+        layers=1,
+        batch=1,
+        heads=1,
+        head_dim=12,
+        dtype=torch.float32,
+        device=CPU,
+    )
+
+
+def write(cache: RingCache, start: int, frames: int, value: float) -> None:
+    """One pass whose values are `value` + frame number, keys all one."""
+    step = cache.chunk_pass(start, frames)
+    numbers = torch.arange(start, start + frames).repeat_interleave(TOKENS).float()
+    values = (numbers + value)[None, :, None, None].expand(1, -1, 1, 12)
+    cache.layer(0, step).attend(torch.ones_like(values), torch.ones_like(values), values)
+
+
+def held(cache: RingCache) -> list[float]:
+    """First value of each frame slot."""
+    return cache.values[0, 0, ::TOKENS, 0, 0].tolist()
+
+
+def test_window_slides_and_the_sink_stays():
+    cache = ring(6, 2)
+    for chunk in range(5):
+        write(cache, 2 * chunk, 2, 100)
+    assert sorted(cache.positions()) == [0, 1, 6, 7, 8, 9]
+    assert sorted(held(cache)) == [100, 101, 106, 107, 108, 109]
+
+
+def test_a_repeated_pass_overwrites_the_chunk_in_place():
+    cache = ring(6, 2)
+    pointer = cache.keys.data_ptr()
+    for _ in range(2):
+        write(cache, 0, 2, 0)
+        write(cache, 2, 2, 10)
+        write(cache, 2, 2, 20)
+        cache.reset()
+    write(cache, 0, 2, 0)
+    write(cache, 2, 2, 10)
+    write(cache, 2, 2, 20)
+    assert held(cache)[:4] == [0, 1, 22, 23]
+    assert cache.keys.data_ptr() == pointer
+
+
+def test_a_chunk_may_wrap_around_the_ring():
+    cache = ring(7, 2)
+    for chunk in range(5):
+        write(cache, 2 * chunk, 2, 0)
+    assert sorted(cache.positions()) == [0, 1, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(("protect", "kept"), [(True, 10), (False, 20)])
+def test_sink_protection(protect, kept):
+    """Frame 2 is in the sink but in the second chunk: repeated passes write it again only without protection."""
+    cache = ring(9, 3, protect_sink=protect)
+    write(cache, 0, 2, 0)
+    write(cache, 2, 2, 10)
+    write(cache, 2, 2, 20)
+    assert held(cache)[2:4] == [kept + 2, 23]
+
+
+@pytest.mark.parametrize(("pad", "visible"), [(True, 4), (False, 3)])
+def test_padding_of_a_sink_that_is_not_full(pad, visible):
+    assert ring(9, 4, pad_sink=pad).chunk_pass(0, 3).visible == visible * TOKENS
+
+
+def test_recache_keeps_or_rewrites_the_sink():
+    for keep, expected in ((True, [0, 1, 6, 7, 8, 9]), (False, [4, 5, 6, 7, 8, 9])):
+        cache = ring(6, 2)
+        for chunk in range(5):
+            write(cache, 2 * chunk, 2, 0)
+        cache.recache_pass(4, 6, keep_sink=keep)
+        assert sorted(cache.positions()) == expected
+
+
+def test_recache_before_the_window_slid_rewrites_everything():
+    cache = ring(6, 2)
+    write(cache, 0, 2, 0)
+    write(cache, 2, 2, 0)
+    step = cache.recache_pass(0, 4, keep_sink=True)
+    assert step.rows is None
+    assert sorted(step.slots.tolist()) == list(range(4 * TOKENS))
+
+
+def test_snapshot_restores_every_bit_into_the_same_tensors():
+    cache = ring(6, 2)
+    for chunk in range(4):
+        write(cache, 2 * chunk, 2, 0)
+    kept, values, pointer = cache.snapshot(), cache.values.clone(), cache.values.data_ptr()
+    for chunk in range(4, 8):
+        write(cache, 2 * chunk, 2, 0)
+    cache.restore(kept)
+    assert torch.equal(cache.values, values)
+    assert cache.values.data_ptr() == pointer
+    assert sorted(cache.positions()) == [0, 1, 4, 5, 6, 7]
+    write(cache, 8, 2, 0)
+    assert sorted(cache.positions()) == [0, 1, 6, 7, 8, 9]
+
+
+def test_slots_are_in_any_order_but_ranks_are_in_order_of_time():
+    cache = ring(6, 2, relative=True)
+    for chunk in range(5):
+        write(cache, 2 * chunk, 2, 0)
+    step = cache.chunk_pass(8, 2)
+    order = sorted(range(6), key=cache.positions().__getitem__)
+    expected = cache.rope.at(range(6)).cos.unflatten(0, (6, TOKENS))
+    assert torch.equal(step.keys.cos.unflatten(0, (6, TOKENS))[order], expected)
+    assert torch.equal(step.query.cos, cache.rope.at([4, 5]).cos)
+
+
+def test_refusals():
+    with pytest.raises(InputError, match="a cache of 3 latent frames cannot keep a sink of 3"):
+        ring(3, 3)
+    with pytest.raises(SessionError, match="the cache holds 4 latent frames and does not evict: frame 5 does not fit"):
+        ring(4, 0, evicts=False).chunk_pass(0, 6)
+    with pytest.raises(SessionError, match="latent frame 3 cannot follow -1: frames between them are missing"):
+        ring(6, 0).chunk_pass(3, 3)
+    cache = ring(5, 3)
+    write(cache, 0, 3, 0)
+    write(cache, 3, 2, 0)
+    before, positions = held(cache), cache.positions()
+    with pytest.raises(InputError, match="a chunk of 3 latent frames does not fit a window of 5 with a sink of 3"):
+        cache.chunk_pass(5, 3)
+    assert (held(cache), cache.positions()) == (before, positions), "a refused pass changes nothing"
+
+
+def test_recent_latents_come_back_in_order_of_time():
+    recent = RecentLatents(4, (1, 1, 3, 1, 1), torch.float32, CPU)
+    for start in (0, 3, 6):
+        recent.push(torch.arange(start, start + 3).float().view(1, 1, 3, 1, 1))
+        first, latents = recent.newest()
+        assert latents.flatten().tolist() == list(range(first, start + 3))
+    assert first == 5

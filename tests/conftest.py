@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    """The tiny LongLive pipeline. Shared: tests must not change it."""
+    from vace_adapt import load_pipeline
+
+    return load_pipeline("longlive", device="cpu", dtype="float32")
