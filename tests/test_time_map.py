@@ -6,7 +6,9 @@ from vace_adapt.errors import InputError
 from vace_adapt.time_map import TimeMap, group_of, groups, pixels_of
 
 
-@pytest.mark.parametrize(("first", "rest", "sizes"), [(3, 3, [9, 12, 12]), (2, 1, [5, 4, 4]), (1, 1, [1, 4, 4]), (9, 9, [33, 36])])
+@pytest.mark.parametrize(
+    ("first", "rest", "sizes"), [(3, 3, [9, 12, 12]), (2, 1, [5, 4, 4]), (1, 1, [1, 4, 4]), (9, 9, [33, 36])]
+)
 def test_pixel_frames_of_chunks(first, rest, sizes):
     time = TimeMap(first, rest)
     assert [time.pixels(i) for i in range(len(sizes))] == sizes

@@ -1,7 +1,7 @@
 """Streams through the VAE: interleaved equals alone bit for bit, chunked equals at once.
 
-Against the class's own one-shot calls there is a tolerance of rounding: its 1x1 convolution runs over all frames at once, and
-kernels are chosen by size.
+Against the class's own one-shot calls there is a tolerance of rounding: its 1x1 convolution runs over all frames at
+once, and kernels are chosen by size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One full-length chunk under bidirectional attention is batch VACE: diffusers' WanVACE transformer, same weights, same bits."""
+"""One full-length chunk under bidirectional attention is batch VACE: diffusers' WanVACE, same weights, same bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from diffusers import WanVACETransformer3DModel
 
 from vace_adapt.context.references import References
-from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS
+from vace_adapt.embedded.tiny import TINY_CONTROL_LAYERS
 
 from .conftest import randn
 
@@ -49,7 +49,8 @@ def test_batch_layout_is_equal_bit_for_bit(tiny, batch_vace, count, mask, scale)
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("mask", ["ones", "mixed"])
 def test_references_outside_the_latents_give_the_same_hints(tiny, count, mask):
-    """Form `joint`: the hints of the video rows are those of the batch layout, though the base never sees a reference."""
+    """Form `joint`: the hints of the video rows are those of the batch layout, though the base never sees a
+    reference."""
     latents, control = inputs(count, 4, mask)
     batch = tiny.context()
     batch.set_chunk(control, control)
@@ -67,7 +68,9 @@ def test_references_outside_the_latents_give_the_same_hints(tiny, count, mask):
 
 def test_the_oracle_notices_a_missing_hint(tiny, batch_vace):
     latents, control = inputs(0, 4, "mixed")
-    expected = batch_vace(latents, torch.tensor([700.0]), tiny.embeds, control_hidden_states=control, return_dict=False)[0]
+    expected = batch_vace(
+        latents, torch.tensor([700.0]), tiny.embeds, control_hidden_states=control, return_dict=False
+    )[0]
     output, _ = tiny.run(latents, lambda found: {})
     assert float((output - expected).abs().max()) > 0.1
 

@@ -64,7 +64,9 @@ def test_the_plugin_that_is_there():
 
 
 def test_unknown_name_lists_names_and_closest():
-    with pytest.raises(PipelineNotFound, match=r"^no pipeline 'longlve' \(installed: .*longlive.*\); did you mean 'longlive'\?$"):
+    with pytest.raises(
+        PipelineNotFound, match=r"^no pipeline 'longlve' \(installed: .*longlive.*\); did you mean 'longlive'\?$"
+    ):
         load_plugin("longlve")
 
 
@@ -179,7 +181,9 @@ def test_wrong_return_type(hook, call, expected):
     namespace: dict = {}
     exec(f"def {hook}():\n    return 3\n", namespace)
     plugin = good_plugin(**{hook: hookimpl(namespace[hook])})
-    with pytest.raises(HookReturnType, match=re.escape(f"pipeline 'longlive': {hook} returned int, expected {expected}")):
+    with pytest.raises(
+        HookReturnType, match=re.escape(f"pipeline 'longlive': {hook} returned int, expected {expected}")
+    ):
         call(register_plugin("longlive", plugin, "x 1"))
 
 
@@ -213,7 +217,14 @@ def test_describe_all_keeps_the_error_of_a_broken_one(install):
 
 
 def run_cli(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.path.insert(0, {path!r}); from vace_adapt.cli.main import main; status = main({list(arguments)!r}); print('torch' in sys.modules); sys.exit(status)"
+    code = f"""
+import sys
+sys.path.insert(0, {path!r})
+from vace_adapt.cli.main import main
+status = main({list(arguments)!r})
+print("torch" in sys.modules)
+sys.exit(status)
+"""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 

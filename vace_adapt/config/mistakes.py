@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from vace_adapt.errors import SettingsError, closest
 
+Model = TypeVar("Model", bound=BaseModel)
 
-def settings_error(error: ValidationError, section: str, model: type[BaseModel]) -> SettingsError:
-    """All mistakes of a section in one error."""
-    return SettingsError("; ".join(mistakes_of(error, section, model)))
+
+def validated(kind: type[Model], given: Any, section: str) -> Model:
+    """An instance as it is, plain values validated.
+
+    Raises:
+        SettingsError: with every mistake of the section in it.
+    """
+    if isinstance(given, kind):
+        return given
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise SettingsError("; ".join(mistakes_of(error, section, kind))) from None
 
 
 def mistakes_of(error: ValidationError, section: str, model: type[BaseModel]) -> list[str]:

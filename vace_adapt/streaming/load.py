@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
-from vace_adapt.config.mistakes import settings_error
+from vace_adapt.config.mistakes import validated
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
 from vace_adapt.embedded.tiny import tiny_context_path
@@ -57,8 +56,9 @@ def load_pipeline(
     hooks = load_plugin(name, observers)
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
-    numbers = _validated(hooks.settings_type(), {"name": name}, settings, "pipeline")
-    files = _validated(WeightsSettings, {}, weights, "weights")
+    given = settings if isinstance(settings, PipelineSettings) else {"name": name, **(settings or {})}
+    numbers = validated(hooks.settings_type(), given, "pipeline")
+    files = validated(WeightsSettings, weights or {}, "weights")
     if model is None and files.embedded:
         return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed)
     parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, _layout(hooks, layout, model))
@@ -113,12 +113,3 @@ def _layout(hooks: PipelineHooks, layout: str | None, model: nn.Module | None) -
     if layout is not None and layout not in known:
         raise InputError(f"pipeline {hooks.name!r} has no layout {layout!r} (known: {', '.join(known)})")
     return layout or known[0]
-
-
-def _validated(kind: type[Any], defaults: Mapping[str, Any], given: Any, section: str) -> Any:
-    if isinstance(given, kind):
-        return given
-    try:
-        return kind.model_validate({**defaults, **(given or {})})
-    except ValidationError as error:
-        raise settings_error(error, section, kind) from None

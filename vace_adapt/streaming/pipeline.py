@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vace_adapt.conditioning.vae import VaeCodec
+from vace_adapt.config.mistakes import validated
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.injection import Attachment
 from vace_adapt.contract import Injection, PipelineParts
@@ -76,7 +77,7 @@ class Pipeline:
         Raises:
             InputError: a size, seed, reference or scale that cannot be used. Nothing was allocated.
         """
-        settings = controls if isinstance(controls, ControlSettings) else ControlSettings.model_validate(controls or {})
+        settings = validated(ControlSettings, controls or {}, "controls")
         if scale is not None:
             settings = settings.model_copy(update={"scale": scale_of(scale)})
         seeds = [seed] if isinstance(seed, int) else list(seed)

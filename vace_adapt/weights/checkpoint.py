@@ -122,7 +122,7 @@ def weight_files(path: Path) -> list[Path]:
     if path.name.endswith(".index.json"):
         try:
             names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is not an index of shards") from error
         missing = [name for name in names if not (path.parent / name).exists()]
         if missing:

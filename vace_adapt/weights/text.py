@@ -49,7 +49,7 @@ def load_text_encoder(
     checkpoint = open_checkpoint(source, download=download, subfolder="text_encoder")
     names, config = _original(checkpoint) if "token_embedding.weight" in checkpoint else _transformers(checkpoint)
     model = fill(lambda: UMT5EncoderModel(config), checkpoint, names, device, dtype, float32_parts=())
-    model.set_input_embeddings(model.get_input_embeddings())
+    model.set_input_embeddings(model.get_input_embeddings())  # the two names share one tensor again
     return Umt5TextEncoder(model, _tokenizer(source, tokenizer, download=download), length)
 
 

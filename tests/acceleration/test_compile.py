@@ -1,0 +1,51 @@
+"""`torch.compile` of the blocks: one graph for each kind of block, no recompilation over a stream, same result."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support import distance, frames, picture, stream
+from torch._dynamo.utils import counters
+
+from vace_adapt import load_pipeline
+
+
+@pytest.fixture
+def graphs():
+    """Number of graphs made so far; a recompilation is an error."""
+    torch._dynamo.reset()
+    counters.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        yield lambda: counters["stats"]["unique_graphs"]
+    torch._dynamo.reset()
+
+
+def switched(pipe, chunks: int, references) -> list[torch.Tensor]:
+    """A controlled stream that fills its window, slides, and switches its prompt."""
+    made = []
+    with pipe.stream("a red ball", height=32, width=48, references=references) as session:
+        session.feed(frames(9 + 12 * (chunks - 1)), last=True)
+        for index in range(chunks):
+            if index == chunks - 2:
+                session.update(prompt="a blue cube")
+            made.append(next(session).latents.clone())
+    return made
+
+
+@pytest.mark.parametrize("references", [(), (picture(),)], ids=["control", "control+reference"])
+@pytest.mark.parametrize("rope", ["absolute", "relative"])
+def test_one_graph_for_each_kind_of_block_over_a_stream(graphs, references, rope):
+    plain, compiled = (load_pipeline("longlive", settings={"rope": rope}, device="cpu") for _ in range(2))
+    expected = switched(plain, 8, references)
+    compiled.compile(backend="aot_eager")
+    assert distance(switched(compiled, 8, references), expected) < 1e-5
+    assert graphs() == 2, "the base's block and the context block"
+    switched(compiled, 3, references)
+    assert graphs() == 2, "and none for another stream"
+
+
+def test_inductor_gives_the_same_stream(graphs):
+    plain, compiled = (load_pipeline("longlive", device="cpu") for _ in range(2))
+    compiled.compile()
+    assert distance(stream(compiled, 3), stream(plain, 3)) < 1e-4
+    assert graphs() == 2

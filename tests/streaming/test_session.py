@@ -1,0 +1,383 @@
+"""A session: inputs and their life, boundaries, ends, mistakes, determinism."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from support import HEIGHT, WIDTH, distance, frames, picture, same, stream
+
+from vace_adapt import ControlSettings, HintScale, load_pipeline
+from vace_adapt.context.blocks import ContextBlock
+from vace_adapt.errors import InputError, SessionError, SettingsError
+from vace_adapt.hookspecs import hookimpl
+
+SIZE = {"height": HEIGHT, "width": WIDTH}
+
+
+def opened(pipe, **options):
+    return pipe.stream(**{"prompt": "a red ball", **SIZE, "seed": 0, **options})
+
+
+def latents(session):
+    return [chunk.latents.clone() for chunk in session]
+
+
+# --- oracles: without control the base model, bit for bit ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base():
+    """The base model alone: the same weights without any context path."""
+    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    pipe.detach()
+    return pipe
+
+
+def test_no_hints_is_the_base_bit_for_bit(pipe, base):
+    assert same(stream(pipe, 5, control=False), stream(base, 5, control=False))
+
+
+def test_scale_zero_is_the_base_and_the_context_path_does_not_run(pipe, base, monkeypatch):
+    monkeypatch.setattr(ContextBlock, "forward", None)
+    silent = stream(pipe, 5, scale=0.0, references=[picture()])
+    assert same(silent, stream(base, 5, control=False))
+
+
+def test_zero_hints_are_the_base_bit_for_bit(base):
+    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    for block in pipe.context.vace_blocks:
+        torch.nn.init.zeros_(block.proj_out.weight)
+        torch.nn.init.zeros_(block.proj_out.bias)
+    assert same(stream(pipe, 5, references=[picture()]), stream(base, 5, control=False))
+
+
+def test_control_references_prompt_and_seed_are_all_felt(pipe):
+    plain = stream(pipe, 2)
+    for change in ({"control": False}, {"references": [picture()]}, {"prompt": "a blue cube"}, {"seed": 1}):
+        assert distance(plain, stream(pipe, 2, **change)) > 0.01, change
+
+
+def test_clean_passes_are_hint_free_by_default(pipe):
+    """The cache of a controlled stream holds what the base alone writes for the same latents."""
+    with opened(pipe) as controlled:
+        controlled.feed(frames(21), last=True)
+        made = latents(controlled)
+        cache = {name: tensor.clone() for name, tensor in controlled.cache.tensors().items()}
+    model = pipe.parts.model
+    with opened(pipe) as bare:
+        memory = bare.cache
+        memory.text.write(model.embed_text(pipe.parts.text_encoder(["a red ball"])))
+        for i, chunk in enumerate(made):
+            step = memory.ring.chunk_pass(3 * i, 3)
+            model(chunk, torch.zeros(1), memory.text, partial(memory.ring.layer, step=step))
+        assert torch.equal(memory.ring.keys, cache["keys"])
+        assert torch.equal(memory.ring.values, cache["values"])
+
+
+def test_kv_policy_with_hints_changes_the_cache_from_the_second_block_on(pipe):
+    found = {}
+    for policy in ("hint_free", "with_hints"):
+        with opened(pipe, controls=ControlSettings(kv_policy=policy)) as session:
+            session.feed(frames(9), last=True)
+            latents(session)
+            found[policy] = session.cache.ring.keys.clone()
+    free, hinted = found["hint_free"], found["with_hints"]
+    assert torch.equal(free[0], hinted[0]), "hints enter behind block 0"
+    assert all(not torch.equal(free[i], hinted[i]) for i in range(1, 4))
+
+
+# --- chunks and ends -------------------------------------------------------------------------------------------------
+
+
+def test_frames_of_chunks(pipe):
+    with opened(pipe, num_frames=26) as session:
+        shapes = [tuple(chunk.frames.shape) for chunk in session]
+    assert shapes == [(1, 9, HEIGHT, WIDTH, 3), (1, 12, HEIGHT, WIDTH, 3), (1, 5, HEIGHT, WIDTH, 3)]
+
+
+def test_control_that_ends_inside_a_chunk_is_completed_and_cut(pipe):
+    fed = frames(14)
+    with opened(pipe) as session:
+        session.feed(fed, last=True)
+        chunks = list(session)
+    assert [chunk.frames.shape[1] for chunk in chunks] == [9, 5]
+    padded = np.concatenate([fed, np.repeat(fed[-1:], 7, axis=0)])
+    with opened(pipe) as session:
+        session.feed(padded, last=True)
+        whole = list(session)
+    assert torch.equal(whole[1].frames[:, :5], chunks[1].frames)
+
+
+def test_feeding_in_any_portions_is_the_same(pipe):
+    fed = frames(33)
+    together = stream(pipe, 3)
+    with opened(pipe) as session:
+        made = []
+        portions = iter(np.split(fed, [4, 9, 10, 20, 33]))
+        for count in (2, 2, 1):
+            for _ in range(count):
+                session.feed(next(portions))
+            while session._queue.frames >= session.shapes.time.pixels(session._index):
+                made.append(next(session).latents.clone())
+    assert same(made, together)
+
+
+def test_control_expires_with_its_chunk(pipe):
+    """Chunk 1 gets no control: it runs as if none had ever been given, over the same cache."""
+    with opened(pipe) as session:
+        session.feed(frames(9))
+        first = next(session)
+        snapshot = session.cache.snapshot()
+        second = next(session)
+        assert not second.report.controlled
+    with opened(pipe) as other:
+        bare = next(other)
+        assert not torch.equal(bare.latents, first.latents)
+        other.cache.restore(snapshot)
+        assert torch.equal(next(other).latents, second.latents)
+
+
+def test_references_persist_until_changed(pipe):
+    always = stream(pipe, 4, references=[picture(1)])
+    with opened(pipe, references=[picture(1)]) as session:
+        session.feed(frames(45), last=True)
+        made = [next(session).latents.clone() for _ in range(2)]
+        session.update(references=[picture(2)])
+        made.append(next(session).latents.clone())
+        session.update(references=[])
+        made.append(next(session).latents.clone())
+    assert same(made[:2], always[:2])
+    assert not torch.equal(made[2], always[2])
+    assert made[3].shape == always[3].shape, "references never change the shape of the latents"
+
+
+def test_changes_take_effect_at_the_next_chunk(pipe):
+    with opened(pipe) as session:
+        session.feed(frames(33), last=True)
+        first = next(session).latents.clone()
+        session.update(prompt="a blue cube", scale=HintScale(control=0.5), references=[picture()])
+        later = next(session)
+    assert torch.equal(first, stream(pipe, 1)[0])
+    assert later.report.references == 1
+    assert not torch.equal(later.latents, stream(pipe, 2)[1])
+
+
+def test_prompt_switch_recaches_under_the_new_prompt(pipe):
+    """Switching to the prompt that was there all along is not a switch of content, but the cache is rebuilt."""
+    with opened(pipe, num_frames=57) as session:
+        made = [next(session).latents.clone() for _ in range(3)]
+        session.update(prompt="a blue cube")
+        made += latents(session)
+    plain = stream(pipe, 5, control=False)
+    assert same(made[:3], plain[:3])
+    assert not torch.equal(made[3], plain[3])
+
+
+def test_end_by_number_of_frames_or_by_control(pipe):
+    with opened(pipe, num_frames=9) as session:
+        assert len(list(session)) == 1
+        with pytest.raises(StopIteration):
+            next(session)
+    with opened(pipe) as endless:
+        assert next(endless).report.index == 0
+        assert next(endless).report.index == 1
+
+
+# --- batches, determinism, isolation ---------------------------------------------------------------------------------
+
+
+def test_a_batch_of_two_equals_two_streams(pipe):
+    both = stream(pipe, 3, seed=[4, 7], references=[[picture(1)], [picture(2)]], prompt=["a red ball", "a dog"])
+    for row, (seed, prompt) in enumerate(((4, "a red ball"), (7, "a dog"))):
+        alone = stream(pipe, 3, seed=seed, references=[picture(row + 1)], prompt=prompt)
+        assert distance([chunk[row : row + 1] for chunk in both], alone) < 1e-4
+
+
+def test_same_seed_same_bits(pipe):
+    assert same(stream(pipe, 3, references=[picture()]), stream(pipe, 3, references=[picture()]))
+
+
+def test_observers_see_every_chunk_and_change_nothing(pipe):
+    class Observer:
+        def __init__(self):
+            self.reports = []
+
+        @hookimpl
+        def vace_chunk_done(self, report):
+            self.reports.append(report)
+
+    observer = Observer()
+    watched = load_pipeline("longlive", device="cpu", dtype="float32", observers=[observer])
+    assert same(stream(watched, 3), stream(pipe, 3))
+    assert [(r.index, r.latent_start, r.latents, r.pixels) for r in observer.reports] == [
+        (0, 0, 3, 9), (1, 3, 3, 12), (2, 6, 3, 12),
+    ]  # fmt: skip
+    assert all(r.controlled and r.seconds > 0 and r.fps > 0 and r.peak_memory_bytes > 0 for r in observer.reports)
+
+
+def test_interleaved_streams_do_not_meet(pipe):
+    alone = [stream(pipe, 3, seed=s, references=[picture(s)]) for s in range(2)]
+    sessions = [opened(pipe, seed=s, references=[picture(s)], num_frames=33) for s in range(2)]
+    for session in sessions:
+        session.feed(frames(33), last=True)
+    made = [[], []]
+    for _ in range(3):
+        for session, parts in zip(sessions, made, strict=True):
+            parts.append(next(session).latents.clone())
+    assert all(same(a, b) for a, b in zip(alone, made, strict=True))
+
+
+def test_streams_in_threads_do_not_meet(pipe):
+    alone = {s: stream(pipe, 2, seed=s, references=[picture(s)]) for s in range(3)}
+    found = {}
+    threads = [
+        threading.Thread(target=lambda s=s: found.update({s: stream(pipe, 2, seed=s, references=[picture(s)])}))
+        for s in alone
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(found[s], alone[s]) for s in alone)
+
+
+def test_streaming_trains_nothing(pipe):
+    before = [p.clone() for p in pipe.parts.model.parameters()]
+    with torch.enable_grad():
+        made = stream(pipe, 2)
+    assert not any(chunk.requires_grad for chunk in made)
+    assert all(torch.equal(a, b) for a, b in zip(before, pipe.parts.model.parameters(), strict=True))
+
+
+# --- mistakes: one line, and nothing has changed ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"height": 33}, "height 33 is not a positive multiple of 16: nearest are 32 and 48"),
+        ({"num_frames": 0}, "num_frames must be at least 1, not 0"),
+        ({"seed": []}, "seed is an empty list"),
+        ({"seed": [1, 2], "prompt": ["one"]}, "1 prompts are given, the stream has 2 batch rows"),
+        ({"scale": -1.0}, "scale must be a finite number >= 0, not -1.0"),
+        ({"scale": float("nan")}, "scale must be a finite number >= 0, not nan"),
+        ({"scale": HintScale(layers=(1.0,))}, "scale has 1 layer factors, the model 2 context layers"),
+        ({"scale": HintScale(frames=(1.0,))}, "scale has 1 frame factors, a chunk has 3 latent frames"),
+        ({"references": [picture()] * 5}, r"5 references are given, at most 4 are allowed \(controls.max_references\)"),
+        ({"references": ["nowhere.png"]}, "reference 0: no file 'nowhere.png'"),
+    ],
+)
+def test_streams_that_cannot_open(pipe, options, text):
+    with pytest.raises(InputError, match=text):
+        opened(pipe, **options)
+
+
+def test_too_few_frames_for_a_chunk_can_be_mended(pipe):
+    fed = frames(9)
+    with opened(pipe) as session:
+        session.feed(fed[:5])
+        with pytest.raises(
+            InputError, match="chunk 0 needs 9 control frames, 5 are fed: feed 4 more, or end the control"
+        ):
+            next(session)
+        session.feed(fed[5:])
+        assert torch.equal(next(session).latents, stream(pipe, 1)[0])
+
+
+def test_a_refused_update_changes_nothing(pipe):
+    with opened(pipe, num_frames=33) as session:
+        session.feed(frames(33), last=True)
+        made = [next(session).latents.clone()]
+        with pytest.raises(InputError):
+            session.update(prompt="a dog", scale=0.3, references=["nowhere.png"])
+        with pytest.raises(InputError, match="scale has 3 layer factors"):
+            session.update(prompt="a dog", scale=HintScale(layers=(1.0, 1.0, 1.0)))
+        with pytest.raises(InputError, match="control is 16x16"):
+            session.feed(frames(3, height=16, width=16))
+        made += latents(session)
+    assert same(made, stream(pipe, 3))
+
+
+def test_control_and_references_only_form_cannot_meet(pipe):
+    controls = ControlSettings(reference_form="references_only")
+    with opened(pipe, references=[picture()], controls=controls) as session:
+        session.feed(frames(9))
+        with pytest.raises(InputError, match="has no place for a control: use cached or joint"):
+            next(session)
+        session.update(references=[])
+        assert torch.equal(next(session).latents, stream(pipe, 1)[0])
+
+
+def test_a_closed_stream_says_so(pipe):
+    session = opened(pipe)
+    session.close()
+    session.close()
+    for call in (lambda: next(session), lambda: session.feed(frames(9)), lambda: session.update(prompt="x")):
+        with pytest.raises(SessionError, match="this stream is closed"):
+            call()
+
+
+def test_no_frames_after_the_last(pipe):
+    with opened(pipe) as session:
+        session.feed(frames(9), last=True)
+        with pytest.raises(SessionError, match="the control ended with last=True: no more frames can be fed"):
+            session.feed(frames(9))
+
+
+def test_a_pipeline_without_control_weights_takes_none(base):
+    with opened(base) as session:
+        text = "this pipeline has no control weights, so it takes no {}: load it with weights.control"
+        with pytest.raises(SessionError, match=text.format("control frames")):
+            session.feed(frames(9))
+        with pytest.raises(SessionError, match=text.format("references")):
+            session.update(references=[picture()])
+        with pytest.raises(SessionError, match=text.format("scale")):
+            session.update(scale=0.5)
+
+
+def test_an_error_inside_a_chunk_ends_the_stream_but_not_the_pipeline(pipe, monkeypatch):
+    real, calls = ContextBlock.forward, []
+
+    def fails(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ContextBlock, "forward", fails)
+        session = opened(pipe)
+        session.feed(frames(9))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            next(session)
+    with pytest.raises(SessionError, match=r"this stream failed at chunk 0 \(RuntimeError: out of memory\)"):
+        next(session)
+    assert same(stream(pipe, 2, control=False), stream(pipe, 2, control=False))
+
+
+def test_devices_and_dtypes_are_checked_by_name():
+    with pytest.raises(InputError, match="device must be auto, cpu, cuda, cuda:N or mps, not 'gpu'"):
+        load_pipeline("longlive", device="gpu")
+    with pytest.raises(InputError, match="dtype must be auto, float32, bfloat16, float16, not 'bfloat'; did you mean"):
+        load_pipeline("longlive", dtype="bfloat")
+    with pytest.raises(InputError, match="pipeline 'longlive' has no layout 'other' .known: native, official"):
+        load_pipeline("longlive", model=torch.nn.Linear(1, 1), layout="other")
+    with pytest.raises(InputError, match="say which layout the live model has: one of native, official"):
+        load_pipeline("longlive", model=torch.nn.Linear(1, 1))
+
+
+def test_settings_are_validated_with_every_mistake_named(pipe):
+    with pytest.raises(SettingsError, match=r"controls.reference_fom: unknown key; did you mean 'reference_form'\?"):
+        opened(pipe, controls={"reference_fom": "joint"})
+    with pytest.raises(SettingsError) as caught:
+        load_pipeline("longlive", settings={"window": 5, "chunk": 3, "rope": "spiral"}, weights={"bass": "x"})
+    assert "pipeline.rope: must be 'absolute' or 'relative', not 'spiral'" in str(caught.value)
+    assert "pipeline.chunk: unknown key" in str(caught.value)
+    with pytest.raises(SettingsError, match="pipeline: window 5 minus sink 3 leaves 2 latent frames, a chunk has 3"):
+        load_pipeline("longlive", settings={"window": 5})
+    with pytest.raises(SettingsError, match="weights.bass: unknown key; did you mean 'base'"):
+        load_pipeline("longlive", weights={"bass": "x"})
