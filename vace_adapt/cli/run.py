@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +11,13 @@ import yaml
 from vace_adapt.config.compose import compose_config
 from vace_adapt.config.settings import RunSettings, validate
 from vace_adapt.errors import SettingsError
+from vace_adapt.experiments.source import open_source
 from vace_adapt.loading import load_plugin
 
 INTERRUPTED = 130
+
+CHATTY = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer")
+"""Loggers that report at import what concerns nobody here."""
 
 
 def run_command(overrides: Sequence[str], *, show_config: bool) -> int:
@@ -34,12 +39,16 @@ def settings_from(overrides: Sequence[str]) -> RunSettings:
 
 
 def _run(settings: RunSettings) -> int:
-    from vace_adapt.experiments.run import run
-
+    source = open_source(settings)
     print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {settings.task.describe}")
     if settings.weights.embedded:
         print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")
-    result = run(settings)
+    print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    from vace_adapt.experiments.run import run
+
+    result = run(settings, source)
     if result is None:
         print("interrupted before the first chunk was made; nothing was written")
         return INTERRUPTED

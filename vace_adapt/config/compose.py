@@ -74,7 +74,9 @@ def _free_text(override: str) -> str:
     key, sign, value = override.partition("=")
     if not sign or key not in FREE_TEXT or value in ("", "null") or value[:1] in "'\"":
         return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = value.replace("${", r"\${")  # OmegaConf would read it as an interpolation
+    escaped = re.sub(r"(\\*)'", lambda found: 2 * found[1] + r"\'", escaped)
+    escaped = re.sub(r"\\+$", lambda found: 2 * found[0], escaped)
     return f"{key}='{escaped}'"
 
 

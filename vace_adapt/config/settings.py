@@ -29,6 +29,13 @@ class TaskSettings(Frozen):
     blank_masked: bool = False
 
 
+class PromptSwitch(Frozen):
+    """Another prompt from chunk number `chunk` on."""
+
+    chunk: Annotated[int, Field(ge=1)]
+    prompt: str
+
+
 class OutputSettings(Frozen):
     """Where and how a run is written."""
 
@@ -48,7 +55,7 @@ class RunSettings(Frozen):
     mask: Path | None
     references: tuple[Path, ...]
     prompt: str
-    switches: dict[Annotated[int, Field(ge=1)], str]
+    switches: tuple[PromptSwitch, ...]
     frames: Annotated[int, Field(ge=1)] | None
     height: Annotated[int, Field(ge=16)] | None
     width: Annotated[int, Field(ge=16)] | None

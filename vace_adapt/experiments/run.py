@@ -22,7 +22,7 @@ from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import ChunkReport
 from vace_adapt.errors import InputError
 from vace_adapt.experiments.metrics import Metrics
-from vace_adapt.experiments.source import Source, open_source
+from vace_adapt.experiments.source import Source
 from vace_adapt.streaming.load import load_pipeline
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.streaming.session import Session
@@ -45,8 +45,13 @@ class RunResult:
     interrupted: bool
 
 
-def run(settings: RunSettings, *, progress: bool = True) -> RunResult | None:
+def run(settings: RunSettings, source: Source, *, progress: bool = True) -> RunResult | None:
     """Do what the settings say.
+
+    Args:
+        settings: validated.
+        source: the inputs, from `open_source`.
+        progress: show a bar.
 
     Returns:
         The files; None if it was interrupted before the first chunk.
@@ -54,7 +59,6 @@ def run(settings: RunSettings, *, progress: bool = True) -> RunResult | None:
     Raises:
         VaceAdaptError: anything the settings or the inputs have wrong. Nothing is written then.
     """
-    source = open_source(settings)
     folder = _new_folder(settings)
     pipeline = load_pipeline(
         settings.pipeline.name,
@@ -85,9 +89,10 @@ def run(settings: RunSettings, *, progress: bool = True) -> RunResult | None:
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
     """Feed every chunk what it needs, and take what it makes."""
     control = source.control()
+    prompts = {switch.chunk: switch.prompt for switch in settings.switches}
     for index in itertools.count():
-        if index in settings.switches:
-            session.update(prompt=settings.switches[index])
+        if index in prompts:
+            session.update(prompt=prompts[index])
         fed = list(itertools.islice(control, session.shapes.time.pixels(index)))
         if fed:
             _feed(session, fed, settings, last=len(fed) < session.shapes.time.pixels(index))

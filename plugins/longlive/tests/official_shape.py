@@ -1,14 +1,16 @@
 """A model with the calling convention of the official `CausalWanModel`, in own words, for tests of layout ``official``.
 
-What it shares with the official object: `blocks` called as ``block(x, **kwargs)`` with ``e`` [B, F, 6, D] and ``context``;
-output ``(x, cache_update)``; a cache dictionary for each layer, updated after the last block; the keyword ``kv_cache``;
-``self_attn.max_attention_size``. The arithmetic inside a block is the native one, so outputs can be compared.
+What it shares with the official object: `blocks` called as ``block(x, **kwargs)`` with ``e`` [B, F, 6, D] and
+``context``; output ``(x, cache_update)``; a cache dictionary for each layer, updated after the last block; the keyword
+``kv_cache``; ``self_attn.max_attention_size``. The arithmetic inside a block is the native one, so outputs can be
+compared.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
 from vace_adapt.cache.text import TextLayer
 from vace_adapt.models.attention import attend, text_projections
 from vace_adapt.models.causal_wan import CausalWan

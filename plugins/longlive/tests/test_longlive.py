@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLWan
 from official_shape import OfficialShaped, count_hooks, equal_states, state_of
 from safetensors.torch import save_file
 from support import distance, frames, picture, same, stream
+
 from vace_adapt import WeightsSettings, load_pipeline
 from vace_adapt.contract import PipelineParts
 from vace_adapt.embedded.tiny import TINY, seeded, tiny_context_path, tiny_text_encoder, tiny_vae
@@ -64,7 +65,9 @@ def test_other_numbers_run_controlled_and_with_a_switch(settings):
 
 
 def test_relative_positions_agree_until_the_window_slides():
-    absolute, relative = (load_pipeline("longlive", settings={"rope": rope}, device="cpu") for rope in ("absolute", "relative"))
+    absolute, relative = (
+        load_pipeline("longlive", settings={"rope": rope}, device="cpu") for rope in ("absolute", "relative")
+    )
     a, r = stream(absolute, 6), stream(relative, 6)
     assert distance(a[:4], r[:4]) < 1e-4
     assert distance(a[4:], r[4:]) > 1e-3
@@ -135,7 +138,9 @@ def test_without_control_weights_it_is_the_base(files, pipe):
 
 @pytest.mark.parametrize("part", ["base", "vae", "text_encoder"])
 def test_missing_files_are_named(files, part):
-    with pytest.raises(CheckpointError, match=f"weights.{part} is not given: LongLive needs base, vae and text_encoder"):
+    with pytest.raises(
+        CheckpointError, match=f"weights.{part} is not given: LongLive needs base, vae and text_encoder"
+    ):
         from_files({**files, part: None})
 
 

