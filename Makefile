@@ -1,0 +1,30 @@
+VENV := .venv
+BIN := $(VENV)/bin
+CLIP := vace_adapt/embedded/clip
+PROJECTS := pyproject.toml plugins/longlive/pyproject.toml constraints.txt
+
+.PHONY: demo test lint check
+
+# Stream the bundled clip through LongLive under control, and say where the results lie.
+demo: $(VENV)/installed
+	$(BIN)/vace-adapt run pipeline=longlive input=$(CLIP)/control.mp4 mask=$(CLIP)/mask.mp4 \
+		references=[$(CLIP)/reference.png] prompt="a striped red ball rolls over a tiled floor, past a post"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+$(VENV)/installed: $(PROJECTS)
+	python3 -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e . -e plugins/longlive
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' -e plugins/longlive
+	touch $@
