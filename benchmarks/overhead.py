@@ -3,10 +3,10 @@
     python benchmarks/overhead.py                      # a mid-size random model on the CPU
     python benchmarks/overhead.py --size 1.3B --device cuda --dtype bfloat16 --compile
 
-Weights are random, since time does not depend on their values. All streams are open at once and take turns chunk by chunk, so
-that whatever else the machine does falls on all of them alike; the ratio is taken chunk by chunk against the base's chunk of the
-same round, with the VAE and without it. Chunks are counted from the moment the window is full. Results go to ``benchmarks/results`` as JSON;
-``benchmarks/tables.py`` writes them into README.md.
+Weights are random, since time does not depend on their values. All streams are open at once and take turns chunk by
+chunk, so that whatever else the machine does falls on all of them alike; the ratio is taken chunk by chunk against the
+base's chunk of the same round, with the VAE and without it. Chunks are counted from the moment the window is full.
+Results go to ``benchmarks/results`` as JSON; ``benchmarks/tables.py`` writes them into README.md.
 """
 
 from __future__ import annotations
@@ -184,7 +184,9 @@ def main() -> None:
         "control_layers": len(numbers["layers"]),
         "height": numbers["height"],
         "width": numbers["width"],
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {torch.get_num_threads()} threads",
         "dtype": chosen.dtype,
         "compiled": chosen.compile,
         "chunks": chosen.chunks,

@@ -22,7 +22,8 @@ def overhead_table(path: Path) -> str:
     lines = [
         f"{result['size']} (width {backbone['dim']}, {backbone['layers']} blocks, {result['control_layers']} context "
         f"blocks, random weights), {result['height']}x{result['width']}, {result['frames_per_chunk']} frames a chunk, "
-        f"{result['device']}, {result['dtype']}, torch {result['torch']}{compiled}; medians of {result['chunks']} chunks:",
+        f"{result['device']}, {result['dtype']}, torch {result['torch']}{compiled}; "
+        f"medians of {result['chunks']} chunks:",
         "",
         "| stream | s per chunk | of which VAE | ratio to base | ratio without VAE |",
         "| --- | --- | --- | --- | --- |",

@@ -14,10 +14,9 @@ HEIGHT = WIDTH = 16
 def live_tensor_bytes() -> int:
     """Bytes of every tensor Python holds."""
     gc.collect()
-    held = {
-        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if torch.is_tensor(t)
-    }
-    return sum(held.values())
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    storages = [found.untyped_storage() for found in gc.get_objects() if type(found) in kinds]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def test_memory_and_cache_are_constant_over_500_chunks(pipe):

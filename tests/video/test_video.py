@@ -92,19 +92,24 @@ def test_scaled_to_cover_and_cut_at_the_centre(tmp_path):
 
 
 def test_rotation_of_a_phone_video(tmp_path):
-    path = write(tmp_path / "a.mp4", shades(4))
-    turned = tmp_path / "turned.mp4"
+    """The file asks for a quarter turn counterclockwise: what was left is then below."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[:, :24] = 255
+    path, turned = write(tmp_path / "a.mp4", frame[None].repeat(4, 0)), tmp_path / "turned.mp4"
     with av.open(str(path)) as source, av.open(str(turned), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(90) if hasattr(stream, "set_display_rotation") else None
+        stream.set_display_rotation(90)
         for packet in source.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
     with av.open(str(turned)) as container:
-        rotation = next(container.decode(video=0)).rotation
+        assert next(container.decode(video=0)).rotation == 90
     info = probe(turned)
-    assert (info.height, info.width) == ((48, 32) if rotation % 180 else (32, 48))
+    assert (info.height, info.width) == (48, 32)
+    upright = next(read_frames(info, 48, 32, gray=True))
+    assert upright[:20].mean() < 10
+    assert upright[28:].mean() > 240
 
 
 def damaged(tmp_path: Path, content: bytes) -> Path:

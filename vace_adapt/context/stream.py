@@ -74,6 +74,7 @@ class ContextStream:
         self._entries: dict[Given, Tensor] = {}
         self._rotations: dict[tuple[int, int], Rotation] = {}
         self._frames = 0
+        self._row_factors: tuple[tuple[float, ...], Tensor] | None = None
         self.scale = scale
 
     # --- told by the session, between chunks --------------------------------------------------------------------------
@@ -220,7 +221,13 @@ class ContextStream:
         factors = self.scale.layers or (1.0,) * len(hints)
         kept = [(layer, h, f) for layer, h, f in zip(self.path.layers, hints, factors, strict=False) if f > 0]
         if self.scale.frames is not None:
-            frames = torch.tensor(self.scale.frames[: self._frames], dtype=hints[0].dtype).to(hints[0].device)
-            rows = repeat(frames, "f -> 1 (f t) 1", t=self._frame_tokens)
+            rows = self._frame_factors(self.scale.frames[: self._frames], hints[0])
             kept = [(layer, hint * rows, factor) for layer, hint, factor in kept]
         return [(layer, hint if factor == 1.0 else hint * factor) for layer, hint, factor in kept]
+
+    def _frame_factors(self, factors: tuple[float, ...], like: Tensor) -> Tensor:
+        """Factors by frame as factors by token [1, L, 1], made once for as long as they hold."""
+        if self._row_factors is None or self._row_factors[0] != factors:
+            frames = torch.tensor(factors, dtype=like.dtype).to(like.device)
+            self._row_factors = factors, repeat(frames, "f -> 1 (f t) 1", t=self._frame_tokens)
+        return self._row_factors[1]
