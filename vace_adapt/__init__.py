@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from vace_adapt.contract import ChunkReport, PipelineInfo, WeightsSettings
     from vace_adapt.controls import ControlSettings, HintScale
     from vace_adapt.errors import VaceAdaptError
+    from vace_adapt.streaming.chunk import StreamedChunk
     from vace_adapt.streaming.load import load_pipeline
     from vace_adapt.streaming.pipeline import Pipeline
-    from vace_adapt.streaming.session import Session, StreamedChunk
+    from vace_adapt.streaming.session import Session
 
 __version__ = "0.1.0"
 
@@ -36,7 +37,7 @@ _HOMES = {
     "load_pipeline": "vace_adapt.streaming.load",
     "Pipeline": "vace_adapt.streaming.pipeline",
     "Session": "vace_adapt.streaming.session",
-    "StreamedChunk": "vace_adapt.streaming.session",
+    "StreamedChunk": "vace_adapt.streaming.chunk",
 }
 
 __all__ = [

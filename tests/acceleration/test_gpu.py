@@ -51,7 +51,7 @@ def test_cached_references_equal_recomputed_ones(gpu, monkeypatch):
 def test_nothing_waits_for_the_device_inside_the_step_loop(gpu, monkeypatch):
     """From the second denoise step on, any synchronisation is an error; the chunk's own start may copy to the
     device."""
-    from vace_adapt.streaming.session import SessionChunk
+    from vace_adapt.streaming.chunk import SessionChunk
 
     real = SessionChunk.denoising
 

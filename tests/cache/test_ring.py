@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.errors import InputError, SessionError
-from vace_adapt.models.rope import RotaryGrid
 
 CPU = torch.device("cpu")
 TOKENS = 2

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
@@ -16,7 +17,6 @@ from vace_adapt.contract import BlockInputs, Hints
 from vace_adapt.controls import HintScale
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_context_path
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.rope import RotaryGrid
 
 CPU = torch.device("cpu")
 GRID = (2, 3)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.context.injection import Attachment
 from vace_adapt.contract import BlockInputs, BlockMap, BlockSite
 from vace_adapt.embedded.tiny import TINY
 from vace_adapt.errors import AttachError
 from vace_adapt.models.causal_wan import causal_wan_blocks
-from vace_adapt.models.rope import RotaryGrid
 
 from .conftest import FRAMES, LAYERS, randn, references
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.embedded.tiny import TINY, seeded
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.rope import RotaryGrid
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 
-from vace_adapt.models.rope import RotaryGrid, rotate
+from vace_adapt.attention.rope import RotaryGrid, rotate
 
 CPU = torch.device("cpu")
 

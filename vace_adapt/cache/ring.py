@@ -17,11 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vace_adapt.attention.plain import attend
+from vace_adapt.attention.rope import RotaryGrid, Rotation, rotate
+from vace_adapt.compiling import mark_growing
 from vace_adapt.contract import CacheLayout
 from vace_adapt.errors import InputError, SessionError
-from vace_adapt.models.attention import attend
-from vace_adapt.models.compiling import mark_growing
-from vace_adapt.models.rope import RotaryGrid, Rotation, rotate
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from vace_adapt.models.attention import text_projections
+from vace_adapt.attention.plain import text_projections
 
 
 class TextLayer(NamedTuple):

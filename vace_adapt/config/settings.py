@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from vace_adapt.config.mistakes import mistakes_of
 from vace_adapt.contract import Frozen, PipelineSettings, WeightsSettings
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import SettingsError
+from vace_adapt.validation import mistakes_of
 
 
 class TaskSettings(Frozen):

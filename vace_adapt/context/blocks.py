@@ -14,11 +14,11 @@ from diffusers.models.transformers.transformer_wan_vace import WanVACETransforme
 from einops import rearrange
 from torch import Tensor, nn
 
+from vace_adapt.attention.plain import attend as plain_attention
+from vace_adapt.attention.rope import Rotation, rotate
 from vace_adapt.cache.text import TextLayer
 from vace_adapt.contract import Attend, Backbone
 from vace_adapt.errors import InputError
-from vace_adapt.models.attention import attend as plain_attention
-from vace_adapt.models.rope import Rotation, rotate
 from vace_adapt.models.wan_block import run_block
 
 

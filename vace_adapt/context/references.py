@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from einops import rearrange
 from torch import Tensor
 
+from vace_adapt.attention.rope import Rotation
 from vace_adapt.cache.text import TextMemory
+from vace_adapt.compiling import eagerly
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
 from vace_adapt.contract import BlockInputs
-from vace_adapt.models.compiling import eagerly
-from vace_adapt.models.rope import Rotation
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid, Rotation
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
 from vace_adapt.context.references import ReferenceRows, References
 from vace_adapt.contract import BlockInputs, Hints, HintSource
 from vace_adapt.controls import HintScale, Part, ReferenceForm
 from vace_adapt.errors import AttachError, InputError
-from vace_adapt.models.rope import RotaryGrid, Rotation
 
 Given = Literal["control", "nothing", "references"]
 """What stands at the chunk's positions in the context sequence."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from vace_adapt.attention.plain import output, self_projections, text_attention
 from vace_adapt.cache.text import TextLayer
-from vace_adapt.models.attention import output, self_projections, text_attention
 
 SelfAttend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Query, key and value [B, L, H, d], not rotated, to [B, L, H, d]."""

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
@@ -21,7 +22,6 @@ from vace_adapt.contract import Backbone, BlockInputs, Comparison, Hints
 from vace_adapt.controls import HintScale
 from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.rope import RotaryGrid
 from vace_adapt.parity.golden import Golden, comparison, max_error
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.conditioning.encoder import ControlEncoder
-from vace_adapt.conditioning.vae import VaeCodec
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import ChunkShapes, HintSource
 from vace_adapt.controls import ControlSettings, HintScale
 from vace_adapt.errors import InputError
-from vace_adapt.models.rope import RotaryGrid
+from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.queue import Control
 
@@ -25,41 +24,36 @@ class ControlPath:
     """Encodes what was given for a chunk and hands out the hints of its passes.
 
     Args:
-        path: the context blocks.
-        patch_embedding: the base model's.
-        codec: the VAE.
+        engine: what runs the stream.
+        path: its context blocks.
         shapes: of the stream.
         settings: options of the control.
         seeds: one for each batch row.
-        normalised: whether the base's latents are normalised.
-        dtype: of the base model.
+
+    Raises:
+        InputError: a scale that does not fit the model.
     """
 
     def __init__(
-        self,
-        path: ContextPath,
-        patch_embedding: Callable[[Tensor], Tensor],
-        codec: VaeCodec,
-        shapes: ChunkShapes,
-        settings: ControlSettings,
-        seeds: Sequence[int],
-        *,
-        normalised: bool,
-        dtype: torch.dtype,
+        self, engine: Engine, path: ContextPath, shapes: ChunkShapes, settings: ControlSettings, seeds: Sequence[int]
     ) -> None:
+        self._engine = engine
         self._path = path
-        self._codec = codec
         self._shapes = shapes
-        self._settings = settings
         self._seeds = seeds
-        self._normalised = normalised
-        self._dtype = dtype
-        size = (len(seeds), shapes.pixel_height, shapes.pixel_width)
-        self._encoder = ControlEncoder(codec, shapes.time, size, settings.mask_time)
-        rope = RotaryGrid(path.backbone.head_dim, shapes.grid, path.device)
-        self.check_scale(settings.scale)
-        self._context = ContextStream(path, patch_embedding, rope, settings.reference_form, settings.scale)
         self.references = 0
+        self.check_scale(settings.scale)
+        size = (len(seeds), shapes.pixel_height, shapes.pixel_width)
+        self._encoder = ControlEncoder(engine.codec, shapes.time, size, settings.mask_time)
+        rope = RotaryGrid(path.backbone.head_dim, shapes.grid, path.device)
+        self._context = ContextStream(path, engine.patch_embedding, rope, settings.reference_form, settings.scale)
+
+    @classmethod
+    def open(
+        cls, engine: Engine, shapes: ChunkShapes, settings: ControlSettings, seeds: Sequence[int]
+    ) -> ControlPath | None:
+        """The control path of a stream, or None where the pipeline has no control weights."""
+        return None if engine.context is None else cls(engine, engine.context, shapes, settings, seeds)
 
     def check_scale(self, scale: HintScale) -> None:
         """Refuse a scale whose factors do not fit the context layers or the longest chunk."""
@@ -86,11 +80,11 @@ class ControlPath:
             self._context.set_references(None)
             return
         control, latents = self._encoder.references(images)
-        latents = self._codec.normalise(latents) if self._normalised else latents
+        latents = self._engine.codec.normalise(latents) if self._engine.parts.normalised else latents
         frame = (latents.shape[1], *latents.shape[3:])
         noise = torch.stack([draw(self._seeds, "reference", i, frame) for i in range(self.references)], dim=2)
         self._context.set_references(
-            References(control, latents.to(self._dtype), noise.to(latents.device, self._dtype))
+            References(control, latents.to(self._engine.dtype), noise.to(latents.device, self._engine.dtype))
         )
 
     def set_chunk(self, chunk: int, control: Control | None) -> bool:
@@ -106,6 +100,6 @@ class ControlPath:
     def source(self, step: int, sigma: float) -> HintSource | None:
         return self._context.source(step, sigma)
 
-    def tensors(self) -> dict[str, Any]:
+    def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
         return self._context.tensors()

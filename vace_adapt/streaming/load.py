@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from vace_adapt.config.mistakes import validated
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
 from vace_adapt.embedded.tiny import tiny_context_path
@@ -17,6 +16,7 @@ from vace_adapt.errors import InputError, closest
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
 from vace_adapt.streaming.pipeline import Pipeline
+from vace_adapt.validation import validated
 from vace_adapt.weights.control import load_context_path
 from vace_adapt.weights.modules import place
 

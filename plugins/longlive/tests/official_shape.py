@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vace_adapt.attention.plain import attend, text_projections
+from vace_adapt.attention.rope import RotaryGrid, rotate
 from vace_adapt.cache.text import TextLayer
-from vace_adapt.models.attention import attend, text_projections
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.rope import RotaryGrid, rotate
 from vace_adapt.models.wan_block import run_block
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from support import golden, golden_names
 
+from vace_adapt.attention import rope
 from vace_adapt.cache import ring
-from vace_adapt.models import causal_wan, rope, schedule
+from vace_adapt.models import causal_wan, schedule
 from vace_adapt.parity.replay import replay
 from vace_adapt_longlive import loop, native
 from vace_adapt_longlive import replay as replay_module

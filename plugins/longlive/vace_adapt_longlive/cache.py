@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.contract import ChunkShapes, PipelineParts
-from vace_adapt.models.rope import RotaryGrid
 from vace_adapt_longlive.settings import LongLiveSettings
 
 

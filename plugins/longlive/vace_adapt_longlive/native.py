@@ -6,9 +6,9 @@ from functools import partial
 
 from torch import Tensor
 
+from vace_adapt.compiling import eagerly
 from vace_adapt.contract import HintSource
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.compiling import eagerly
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_longlive.cache import LongLiveCache
 

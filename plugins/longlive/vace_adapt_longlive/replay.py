@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.contract import Backbone, BlockInputs, Comparison, Hints, HintSource
 from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.rope import RotaryGrid
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt.parity.golden import Golden, comparison, max_error, read_golden
 from vace_adapt.weights.wan_keys import to_diffusers

@@ -1,0 +1,48 @@
+"""The frozen types that cross the hooks: what a plugin declares, what it receives, what it returns.
+
+Importing them does not import torch, so that ``vace-adapt list`` and ``show`` stay fast and work without it.
+"""
+
+from __future__ import annotations
+
+from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes
+from vace_adapt.contract.declaration import (
+    CAPABILITIES,
+    Backbone,
+    Capability,
+    Frozen,
+    Injection,
+    PipelineInfo,
+    PipelineSettings,
+    Support,
+    WeightsSettings,
+)
+from vace_adapt.contract.sites import Attend, BlockInputs, BlockMap, BlockSite, Hints, HintSource
+from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineParts, Stream, TextEncoder
+
+__all__ = [
+    "CAPABILITIES",
+    "Attend",
+    "Backbone",
+    "BlockInputs",
+    "BlockMap",
+    "BlockSite",
+    "CacheLayout",
+    "CacheOps",
+    "Capability",
+    "Chunk",
+    "ChunkReport",
+    "ChunkShapes",
+    "Comparison",
+    "Frozen",
+    "HintSource",
+    "Hints",
+    "Injection",
+    "PipelineInfo",
+    "PipelineParts",
+    "PipelineSettings",
+    "Stream",
+    "Support",
+    "TextEncoder",
+    "WeightsSettings",
+]

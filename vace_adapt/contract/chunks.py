@@ -1,0 +1,123 @@
+"""Chunk sizes and stream memory. Shapes: B batch, C latent channels, F latent frames, h and w latent size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from vace_adapt.contract.declaration import Backbone
+from vace_adapt.errors import InputError
+from vace_adapt.time_map import TimeMap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChunkShapes:
+    """Sizes of one stream's chunks.
+
+    Attributes:
+        time: latent and pixel frames of every chunk.
+        channels: latent channels.
+        height, width: latent height and width.
+        patch: latent frames, rows, columns of a token.
+        stride: pixel frames, rows, columns of a latent position.
+    """
+
+    time: TimeMap
+    channels: int
+    height: int
+    width: int
+    patch: tuple[int, int, int]
+    stride: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, backbone: Backbone, time: TimeMap, height: int, width: int) -> ChunkShapes:
+        """Shapes of a stream of `height` x `width` pixels.
+
+        Raises:
+            InputError: a side is not a positive multiple of VAE stride times patch (16 pixels for Wan2.1).
+        """
+        for name, side, stride, patch in (
+            ("height", height, backbone.stride[1], backbone.patch[1]),
+            ("width", width, backbone.stride[2], backbone.patch[2]),
+        ):
+            unit = stride * patch
+            if side < unit or side % unit:
+                low = max(unit, side // unit * unit)
+                raise InputError(
+                    f"{name} {side} is not a positive multiple of {unit}: nearest are {low} and {low + unit}"
+                )
+        h, w = height // backbone.stride[1], width // backbone.stride[2]
+        return cls(time, backbone.latent_channels, h, w, backbone.patch, backbone.stride)
+
+    @property
+    def pixel_height(self) -> int:
+        return self.height * self.stride[1]
+
+    @property
+    def pixel_width(self) -> int:
+        return self.width * self.stride[2]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Token rows and columns of one latent frame."""
+        return self.height // self.patch[1], self.width // self.patch[2]
+
+    @property
+    def frame_tokens(self) -> int:
+        rows, columns = self.grid
+        return rows * columns
+
+    def latent_shape(self, batch: int, chunk: int) -> tuple[int, int, int, int, int]:
+        """[B, C, F, h, w] of a chunk."""
+        return batch, self.channels, self.time.latents(chunk), self.height, self.width
+
+
+@dataclass(frozen=True)
+class CacheLayout:
+    """What kind of memory a stream has, in latent frames.
+
+    Attributes:
+        kind: ``ring`` (sink + window), ``ring+bank``, ``packed`` or ``foreign`` (owned by a live official model).
+        slots: latent frames it can hold in all; never grows.
+        sink: of these, how many stay for good.
+        bank: of these, how many are selected memories.
+    """
+
+    kind: str
+    slots: int
+    sink: int
+    bank: int = 0
+
+
+@runtime_checkable
+class CacheOps(Protocol):
+    """The memory of one stream: made when it opens, used by the plugin's loop, inspected by core.
+
+    Nothing in it grows with the length of the stream, and nothing in it is shared between streams.
+    """
+
+    layout: CacheLayout
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Every tensor of the memory by name; the same objects for the whole stream."""
+        ...
+
+    def positions(self) -> Sequence[int]:
+        """Absolute latent frame held by each slot; -1 for an unused slot."""
+        ...
+
+    def snapshot(self) -> Any:
+        """A copy of the whole state."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Put a `snapshot` back, bit for bit, into the same tensors."""
+        ...
+
+    def reset(self) -> None:
+        """Back to the state of a fresh stream, in the same tensors."""
+        ...

@@ -1,0 +1,168 @@
+"""What a plugin declares: who it is, what it can do, how large its models are, and its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Frozen(BaseModel):
+    """Base of every pydantic type of the framework: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Support(StrEnum):
+    """How far a capability goes."""
+
+    FULL = "full"
+    UNSUPPORTED = "unsupported"  # the base model cannot do it
+    NOT_IMPLEMENTED = "not implemented"  # the base model could, the plugin does not yet
+
+
+class Capability(Frozen):
+    """One declared capability. Anything but `Support.FULL` needs a reason."""
+
+    support: Support
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _reason_given(self) -> Capability:
+        if self.support is not Support.FULL and not self.reason:
+            raise ValueError(f"a capability that is {self.support.value!r} needs a reason")
+        return self
+
+
+CAPABILITIES: Mapping[str, str] = {
+    "sink": "the first latent frames stay in the cache for good",
+    "window": "only the newest latent frames stay in the cache",
+    "bank": "selected old keys and values are kept in a memory bank",
+    "packed_history": "history enters as packed tokens instead of a KV cache",
+    "clean_pass": "the finished chunk is run once more at context noise to write the cache",
+    "prompt_switch": "the prompt can change inside a stream",
+    "relative_rope": "temporal positions can be relative to the window",
+    "stream_batch": "batch rows are different chunks at different steps",
+    "lora": "a LoRA shipped with the base model can be loaded",
+    "live_model": "attaches to a model object of the official repository",
+}
+
+
+class Backbone(Frozen):
+    """Sizes of a Wan2.1-shaped transformer and of the VAE it was trained with.
+
+    Attributes:
+        dim: model width. `heads` must divide it.
+        ffn_dim: width of the feed-forward layers.
+        heads, layers: attention heads, transformer blocks.
+        text_dim, text_len: width and number of the text encoder's output tokens.
+        freq_dim: width of the sinusoidal timestep embedding.
+        latent_channels: channels of a latent frame.
+        patch: latent frames, rows and columns of one token.
+        stride: pixel frames, rows and columns of one latent position.
+        cross_attn_norm: whether the text attention has its own layer norm.
+        eps: epsilon of the norms.
+    """
+
+    dim: int
+    ffn_dim: int
+    heads: int
+    layers: int
+    text_dim: int = 4096
+    text_len: int = 512
+    freq_dim: int = 256
+    latent_channels: int = 16
+    patch: tuple[int, int, int] = (1, 2, 2)
+    stride: tuple[int, int, int] = (4, 8, 8)
+    cross_attn_norm: bool = True
+    eps: float = 1e-6
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Backbone:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+    @property
+    def control_channels(self) -> int:
+        """Channels of the control latents: inactive and reactive latents, then one per pixel of a latent position."""
+        return 2 * self.latent_channels + self.stride[1] * self.stride[2]
+
+
+class Injection(StrEnum):
+    """How hints enter a model of some layout."""
+
+    ARGUMENTS = "arguments"  # the model takes a `HintSource` in its forward
+    HOOKS = "hooks"  # core puts `nn.Module` hooks on the located blocks
+
+
+class PipelineInfo(Frozen):
+    """Who a plugin is and what it can do (`vace_describe`).
+
+    Attributes:
+        name: the word in ``pipeline=NAME``; equals the entry-point name.
+        title: one line for ``vace-adapt list``.
+        hook_api: the `HOOK_API` the plugin was written against.
+        upstream: official repository and commit, ``owner/name@commit``.
+        backbones: sizes by name, as the official weights have them.
+        layouts: declared model layouts and how hints enter each; the first is the plugin's own model.
+        capabilities: one entry for every key of `CAPABILITIES`.
+        golden_formats: values of ``pipeline`` in golden files that `vace_replay` reads.
+    """
+
+    name: str
+    title: str
+    hook_api: int
+    upstream: str
+    backbones: dict[str, Backbone]
+    layouts: dict[str, Injection]
+    capabilities: dict[str, Capability]
+    golden_formats: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _capabilities_complete(self) -> PipelineInfo:
+        missing = sorted(set(CAPABILITIES) - set(self.capabilities))
+        unknown = sorted(set(self.capabilities) - set(CAPABILITIES))
+        if missing or unknown:
+            raise ValueError(f"capabilities: missing {missing}, unknown {unknown}")
+        return self
+
+
+class PipelineSettings(Frozen):
+    """Base of a plugin's ``pipeline:`` section (`vace_settings`); the plugin adds its own numbers."""
+
+    name: str
+
+
+class WeightsSettings(Frozen):
+    """Where the weights are. Each is a path or a hub id ``org/name``; all None means the embedded tiny pipeline.
+
+    Attributes:
+        base: the streaming base model.
+        lora: a LoRA on the base, as the base's authors ship it.
+        lora_mode: ``merged`` into the base weights, or ``live`` beside them (can be switched off again).
+        vae: the Wan2.1 VAE, original or diffusers layout.
+        text_encoder: UMT5, original or transformers layout.
+        tokenizer: folder of the tokenizer; None means inside `text_encoder`.
+        control: VACE weights, any of the three layouts; None leaves the pipeline without control.
+        download: allow fetching a hub id that is not in the local cache.
+    """
+
+    base: str | None = None
+    lora: str | None = None
+    lora_mode: Literal["merged", "live"] = "merged"
+    vae: str | None = None
+    text_encoder: str | None = None
+    tokenizer: str | None = None
+    control: str | None = None
+    download: bool = False
+
+    @property
+    def embedded(self) -> bool:
+        return not any((self.base, self.lora, self.vae, self.text_encoder, self.tokenizer, self.control))

@@ -1,0 +1,158 @@
+"""A loaded pipeline and its streams, as core and a plugin's loop see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vace_adapt.contract.chunks import ChunkShapes
+from vace_adapt.contract.declaration import Backbone
+from vace_adapt.contract.sites import HintSource
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class TextEncoder(Protocol):
+    """Prompts to prompt embeddings."""
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Any:
+        """Move the encoder."""
+        ...
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """[B, text_len, text_dim]; rows past the prompt's own length are zero."""
+        ...
+
+
+@dataclass(frozen=True)
+class PipelineParts:
+    """What a plugin loads: the base model and what belongs to it. The context path is core's.
+
+    Attributes:
+        model: the base transformer (`nn.Module`), in the layout named by `layout`.
+        layout: one of `PipelineInfo.layouts`.
+        settings: the plugin's validated settings (an instance of what `vace_settings` names).
+        device, dtype: of the base model.
+        backbone: the sizes this model really has.
+        vae: a diffusers `AutoencoderKLWan`, on `device`.
+        text_encoder: see `TextEncoder`.
+        draws: noise draws a chunk uses, one for each denoise step.
+        control_layers: base blocks that receive hints, if the plugin knows them (the tiny pipeline does).
+        normalised: whether the base's video latents are normalised with the VAE's mean and std.
+        trained: False for random weights; the command line says so.
+        compiled: whether the blocks run under `torch.compile`; core sets it.
+    """
+
+    model: Any
+    layout: str
+    settings: Any
+    device: torch.device
+    dtype: torch.dtype
+    backbone: Backbone
+    vae: Any
+    text_encoder: TextEncoder
+    draws: int
+    control_layers: tuple[int, ...] | None = None
+    normalised: bool = True
+    trained: bool = True
+    compiled: bool = False
+
+
+class Chunk(Protocol):
+    """One chunk as core hands it to a plugin's loop. Read-only; valid until the loop asks for the next."""
+
+    index: int
+    start: int
+    """Absolute index of the chunk's first latent frame."""
+    frames: int
+    """Latent frames of the chunk."""
+    text: Tensor
+    """[B, text_len, text_dim] prompt embeddings that hold from this chunk on."""
+    prompt_changed: bool
+    """True for chunk 0 and for the first chunk under another prompt."""
+
+    def noise(self, draw: int) -> Tensor:
+        """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for
+        step i.
+
+        Drawn before the chunk starts; a chunk has `PipelineParts.draws` of them.
+        """
+        ...
+
+    def denoising(self, step: int, sigma: float) -> HintSource | None:
+        """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints."""
+        ...
+
+    def clean_pass(self, sigma: float) -> HintSource | None:
+        """Hints of the clean pass; None unless ``kv_policy: with_hints``."""
+        ...
+
+    def recaching(self) -> HintSource | None:
+        """Hints of a recache; core always answers None, since the controls of past chunks are gone."""
+        ...
+
+
+class Stream(Protocol):
+    """The session as a plugin's loop sees it."""
+
+    cache: Any
+    """What this plugin's `vace_cache_ops` returned."""
+    shapes: ChunkShapes
+    batch: int
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunks, one after another, each when the caller asks for it; ends when the stream is closed."""
+        ...
+
+    def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
+        """For layouts with `Injection.HOOKS`: within it, this thread's calls of the model run with these hints."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What observers are told after each chunk (`vace_chunk_done`).
+
+    Attributes:
+        index: chunk number.
+        latent_start, latents: first latent frame and number of latent frames.
+        pixels: pixel frames handed out.
+        seconds: wall time from asking for the chunk to having its frames.
+        controlled: whether the context path ran.
+        references: number of references in force.
+        cache_bytes: bytes of the stream's memory.
+        peak_memory_bytes: peak device memory (CUDA) or peak resident memory of the process so far.
+    """
+
+    index: int
+    latent_start: int
+    latents: int
+    pixels: int
+    seconds: float
+    controlled: bool
+    references: int
+    cache_bytes: int
+    peak_memory_bytes: int
+
+    @property
+    def fps(self) -> float:
+        return self.pixels / self.seconds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a replay of a golden file found (`vace_replay`).
+
+    Attributes:
+        rows: label (``chunk 3``, ``cache 0.k``) and max abs error, in the order they were made; NaN counts as infinite.
+    """
+
+    rows: tuple[tuple[str, float], ...]
+
+    @property
+    def worst(self) -> float:
+        return max(error for _, error in self.rows)

@@ -1,0 +1,67 @@
+"""What a caller gives to a stream, as tensors of the stream's size; or refused, before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vace_adapt.conditioning.pixels import Frames, frames_to_tensor, mask_to_tensor
+from vace_adapt.conditioning.references import ReferenceImage, references_to_tensor
+from vace_adapt.contract import ChunkShapes
+from vace_adapt.controls import ControlSettings, HintScale
+from vace_adapt.errors import InputError
+from vace_adapt.streaming.engine import Engine
+
+References = Sequence[ReferenceImage] | Sequence[Sequence[ReferenceImage]]
+
+
+class InputReader:
+    """Reads the inputs of one stream.
+
+    Args:
+        engine: what runs the stream.
+        shapes: its sizes.
+        batch: its rows B.
+        controls: its options.
+    """
+
+    def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int, controls: ControlSettings) -> None:
+        self._engine = engine
+        self._rows = batch, shapes.pixel_height, shapes.pixel_width
+        self._controls = controls
+
+    def control(self, frames: Frames, mask: Frames | None) -> tuple[Tensor, Tensor | None]:
+        """Frames [B, 3, T, H, W] in [-1, 1] and mask [B, 1, T, H, W] in [0, 1]."""
+        pixels = frames_to_tensor(frames, "control", *self._rows)
+        return pixels, None if mask is None else mask_to_tensor(mask, pixels.shape[2], *self._rows)
+
+    def references(self, images: References) -> Tensor | None:
+        """References [B, 3, R, H, W] in [-1, 1]; None for none."""
+        if len(images) == 0:
+            return None
+        pixels = references_to_tensor(images, self._controls.reference_fit, *self._rows)
+        count, most = pixels.shape[2], self._controls.max_references
+        if count > most:
+            raise InputError(f"{count} references are given, at most {most} are allowed (controls.max_references)")
+        return pixels
+
+    @torch.no_grad()
+    def prompt(self, prompt: str | Sequence[str]) -> Tensor:
+        """Prompt embeddings [B, T, text_dim], on the base's device and in its dtype."""
+        batch = self._rows[0]
+        prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
+        if len(prompts) != batch:
+            raise InputError(f"{len(prompts)} prompts are given, the stream has {batch} batch rows")
+        return self._engine.parts.text_encoder(prompts).to(self._engine.device, self._engine.dtype)
+
+
+def scale_of(scale: float | HintScale) -> HintScale:
+    """A number as the scale of control and references alike."""
+    if isinstance(scale, HintScale):
+        return scale
+    try:
+        return HintScale(control=scale, references=scale)
+    except ValueError:
+        raise InputError(f"scale must be a finite number >= 0, not {scale}") from None
