@@ -242,3 +242,32 @@ def test_native_model_by_hooks_equals_native_model_by_argument(tiny):
         by_hooks = tiny.model(latents, torch.tensor([700.0]), tiny.text(), layers)
     attachment.detach()
     assert torch.equal(by_argument, by_hooks)
+
+
+def test_lora_put_on_after_attaching_is_felt_and_detach_leaves_it(model):
+    import peft
+
+    attachment = Attachment(model, sites(), (0, 2))
+    with attachment.running(constant(1.0, 1.0)):
+        before = model(*INPUTS)
+    torch.manual_seed(1)
+    config = peft.LoraConfig(r=2, target_modules=["linear"], init_lora_weights=False)
+    peft.inject_adapter_in_model(config, model)
+    bare = model(*INPUTS)
+    with attachment.running(constant(1.0, 1.0)):
+        after = model(*INPUTS)
+    assert not torch.allclose(before, after, atol=1e-3)
+    assert not torch.equal(bare, after)
+    attachment.detach()
+    assert torch.equal(model(*INPUTS), bare)
+
+
+def test_quantised_after_attaching(model):
+    torchao = pytest.importorskip("torchao.quantization")
+    attachment = Attachment(model, sites(), (0, 2))
+    torchao.quantize_(model, torchao.Int8WeightOnlyConfig())
+    bare = model(*INPUTS)
+    with attachment.running(constant(1.0, 1.0)):
+        assert not torch.equal(model(*INPUTS), bare)
+    attachment.detach()
+    assert torch.equal(model(*INPUTS), bare)

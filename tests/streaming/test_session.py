@@ -167,7 +167,6 @@ def test_changes_take_effect_at_the_next_chunk(pipe):
 
 
 def test_prompt_switch_recaches_under_the_new_prompt(pipe):
-    """Switching to the prompt that was there all along is not a switch of content, but the cache is rebuilt."""
     with opened(pipe, num_frames=57) as session:
         made = [next(session).latents.clone() for _ in range(3)]
         session.update(prompt="a blue cube")
@@ -175,6 +174,15 @@ def test_prompt_switch_recaches_under_the_new_prompt(pipe):
     plain = stream(pipe, 5, control=False)
     assert same(made[:3], plain[:3])
     assert not torch.equal(made[3], plain[3])
+
+
+def test_the_prompt_in_force_is_no_change(pipe):
+    with opened(pipe, num_frames=57) as session:
+        made = []
+        for chunk in session:
+            made.append(chunk.latents.clone())
+            session.update(prompt="a red ball")
+    assert same(made, stream(pipe, 5, control=False))
 
 
 def test_end_by_number_of_frames_or_by_control(pipe):

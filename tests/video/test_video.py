@@ -137,6 +137,16 @@ def test_truncated_files_are_noticed_before_anything_is_made(tmp_path):
         probe(damaged(tmp_path, cut[: len(cut) // 2]))
 
 
+def test_a_video_without_frames(tmp_path):
+    path = tmp_path / "empty.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+        container.start_encoding()
+    with pytest.raises(VideoError, match="empty.mkv has no frames"):
+        probe(path)
+
+
 def test_a_container_without_pictures(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,14 @@ from vace_adapt.errors import InputError
 from vace_adapt.streaming.engine import Engine
 
 References = Sequence[ReferenceImage] | Sequence[Sequence[ReferenceImage]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The prompts of all rows and their embeddings [B, T, text_dim]."""
+
+    words: tuple[str, ...]
+    embeds: Tensor
 
 
 class InputReader:
@@ -48,13 +57,14 @@ class InputReader:
         return pixels
 
     @torch.no_grad()
-    def prompt(self, prompt: str | Sequence[str]) -> Tensor:
-        """Prompt embeddings [B, T, text_dim], on the base's device and in its dtype."""
+    def prompt(self, prompt: str | Sequence[str]) -> Prompt:
+        """One prompt for all rows, or one for each, with its embeddings on the base's device and in its dtype."""
         batch = self._rows[0]
-        prompts = [prompt] * batch if isinstance(prompt, str) else list(prompt)
-        if len(prompts) != batch:
-            raise InputError(f"{len(prompts)} prompts are given, the stream has {batch} batch rows")
-        return self._engine.parts.text_encoder(prompts).to(self._engine.device, self._engine.dtype)
+        words = (prompt,) * batch if isinstance(prompt, str) else tuple(prompt)
+        if len(words) != batch:
+            raise InputError(f"{len(words)} prompts are given, the stream has {batch} batch rows")
+        embeds = self._engine.parts.text_encoder(words).to(self._engine.device, self._engine.dtype)
+        return Prompt(words, embeds)
 
 
 def scale_of(scale: float | HintScale) -> HintScale:

@@ -1,13 +1,13 @@
 """One stream: its inputs, its memory, its chunks.
 
-Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and masks
-belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next chunk, never
-inside one. Everything is checked where it is given, before anything changes; a refused call leaves the stream as it was.
+Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and
+masks belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next chunk,
+never inside one. Everything is checked where it is given, before anything changes; a refused call leaves the stream as
+it was.
 """
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,15 +24,16 @@ from vace_adapt.errors import InputError, SessionError
 from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
 from vace_adapt.streaming.control_path import ControlPath
 from vace_adapt.streaming.engine import Engine
+from vace_adapt.streaming.memory import peak_bytes
 from vace_adapt.streaming.queue import Control, ControlQueue
-from vace_adapt.streaming.reader import InputReader, References, scale_of
+from vace_adapt.streaming.reader import InputReader, Prompt, References, scale_of
 
 
 @dataclass
 class _Pending:
     """Changes that wait for the next chunk; None means no change. References are wrapped: (None,) takes them away."""
 
-    prompt: Tensor | None = None
+    prompt: Prompt | None = None
     references: tuple[Tensor | None] | None = None
     scale: HintScale | None = None
 
@@ -81,6 +82,7 @@ class Session:
         self._decode_state: list[object] = []
         self._index = 0
         self._made = 0
+        self._prompt: Prompt | None = None
         self._staged: SessionChunk | None = None
         self._closed: str | None = None
         self._latents = engine.hooks.stream(engine.parts, self)
@@ -114,7 +116,7 @@ class Session:
         """Change what holds until changed. Takes effect at the next chunk; what is not named stays.
 
         Args:
-            prompt: one for all rows, or one for each.
+            prompt: one for all rows, or one for each. The prompt that is in force already is no change.
             references: the new references; an empty list takes them away.
             scale: a number for control and references alike, or a `HintScale`.
 
@@ -206,11 +208,12 @@ class Session:
     def _begin(self, control: Control | None) -> tuple[SessionChunk, bool]:
         """Apply pending changes and make the chunk; also whether the context path will run."""
         changes, self._pending = self._pending, _Pending()
-        if changes.prompt is not None:
-            self._text = changes.prompt
+        new_prompt = changes.prompt is not None and (self._prompt is None or changes.prompt.words != self._prompt.words)
+        self._prompt = changes.prompt if new_prompt else self._prompt
+        assert self._prompt is not None
         path = self._path
         if path is not None:
-            if changes.prompt is not None:
+            if new_prompt:
                 path.set_prompt()
             if changes.references is not None:
                 path.set_references(*changes.references)
@@ -223,8 +226,8 @@ class Session:
             self.shapes,
             self.seeds,
             self._index,
-            self._text,
-            prompt_changed=changes.prompt is not None,
+            self._prompt.embeds,
+            prompt_changed=new_prompt,
             path=path,
             hints_in_clean_pass=self.controls.kv_policy == "with_hints",
         )
@@ -265,7 +268,7 @@ class Session:
             controlled=controlled,
             references=0 if self._path is None else self._path.references,
             cache_bytes=sum(tensor.numel() * tensor.element_size() for tensor in held),
-            peak_memory_bytes=_peak_bytes(self.engine.device),
+            peak_memory_bytes=peak_bytes(self.engine.device),
         )
 
     # --- checks -------------------------------------------------------------------------------------------------------
@@ -289,10 +292,3 @@ class Session:
                 f"this pipeline has no control weights, so it takes no {what}: load it with weights.control"
             )
         return self._path
-
-
-def _peak_bytes(device: torch.device) -> int:
-    """Peak memory of the device (CUDA), or peak resident memory of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

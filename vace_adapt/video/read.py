@@ -56,6 +56,8 @@ def probe(path: Path) -> VideoInfo:
             there = sum(1 for packet in container.demux(container.streams.video[0]) if packet.size > 0)
     except FileNotFoundError:
         raise VideoError(f"no video {str(path)!r}") from None
+    except EOFError:
+        raise VideoError(f"{path} has no frames") from None
     except FFmpegError as error:
         raise VideoError(f"{path} is not a video that can be read, or is truncated: {_reason(error)}") from error
     if declared and there < declared:

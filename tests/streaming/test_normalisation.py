@@ -1,0 +1,37 @@
+"""Bases whose video latents are not normalised (StreamDiffusionV2) beside control latents, which always are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from support import HEIGHT, WIDTH, picture
+
+from vace_adapt import load_pipeline
+from vace_adapt.context import references as references_module
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_latents_are_normalised_as_the_base_wants_them(normalised, monkeypatch):
+    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    pipe.parts = dataclasses.replace(pipe.parts, normalised=normalised)
+    held = []
+    real = references_module.ReferenceRows.__init__
+
+    def seen(self, path, patch_embedding, references):
+        held.append(references)
+        real(self, path, patch_embedding, references)
+
+    monkeypatch.setattr(references_module.ReferenceRows, "__init__", seen)
+    with pipe.stream(height=HEIGHT, width=WIDTH, references=[picture()]) as session:
+        chunk = next(session)
+    (references,) = held
+    raw = pipe.codec.denormalise(references.control[:, :16])
+    expected = references.control[:, :16] if normalised else raw
+    assert torch.allclose(references.latents, expected, atol=1e-4)
+    assert not references.control[:, 16:].any()
+    latents = pipe.codec.denormalise(chunk.latents) if normalised else chunk.latents
+    decoded = pipe.codec.vae.decode(latents).sample
+    frames = (decoded * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
+    assert (frames.int() - chunk.frames.int()).abs().max() <= 1
