@@ -1,9 +1,9 @@
 """One stream: its inputs, its memory, its chunks.
 
 Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and
-masks belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next chunk,
-never inside one. Everything is checked where it is given, before anything changes; a refused call leaves the stream as
-it was.
+masks belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next
+chunk, never inside one. Everything is checked where it is given, before anything changes; a refused call leaves the
+stream as it was.
 """
 
 from __future__ import annotations
