@@ -11,7 +11,6 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 
 import pluggy
 
@@ -134,6 +133,3 @@ def describe_all() -> list[tuple[str, PipelineHooks | PluginError]]:
         except PluginError as error:
             result.append((name, error))
     return result
-
-
-__all__ = ["Installed", "ModuleType", "describe_all", "discover", "load_plugin", "register_plugin"]

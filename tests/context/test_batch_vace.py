@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
 
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.embedded.tiny import TINY_CONTROL_LAYERS
 
@@ -41,8 +42,8 @@ def test_batch_layout_is_equal_bit_for_bit(tiny, batch_vace, count, mask, scale)
         control_hidden_states_scale=torch.tensor(scale, dtype=torch.float64), return_dict=False,
     )[0]  # fmt: skip
     context = tiny.context(layers=scale)
-    context.set_chunk(control, control)
-    output, _ = tiny.run(latents, context.source(0, 0.7))
+    context_chunk = ChunkContext(context, control, control)
+    output, _ = tiny.run(latents, context_chunk.source(0, 0.7))
     assert torch.equal(output, expected)
 
 
@@ -53,14 +54,14 @@ def test_references_outside_the_latents_give_the_same_hints(tiny, count, mask):
     reference."""
     latents, control = inputs(count, 4, mask)
     batch = tiny.context()
-    batch.set_chunk(control, control)
-    _, expected = tiny.run(latents, batch.source(0, 1.0))
+    batch_chunk = ChunkContext(batch, control, control)
+    _, expected = tiny.run(latents, batch_chunk.source(0, 1.0))
 
     outside = tiny.context()
     held = References(control[:, :, :count], torch.zeros_like(latents[:, :, :count]), latents[:, :, :count])
     outside.set_references(held)
-    outside.set_chunk(control[:, :, count:], control[:, :, count:])
-    output, hints = tiny.run(latents[:, :, count:], outside.source(0, 1.0))
+    outside_chunk = ChunkContext(outside, control[:, :, count:], control[:, :, count:])
+    output, hints = tiny.run(latents[:, :, count:], outside_chunk.source(0, 1.0))
     assert output.shape == latents[:, :, count:].shape, "references never change the shape of the latents"
     for layer in TINY_CONTROL_LAYERS:
         assert torch.allclose(hints[layer], expected[layer][:, count * 6 :], atol=1e-5)

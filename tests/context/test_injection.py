@@ -14,6 +14,7 @@ from torch import nn
 
 from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.injection import Attachment
 from vace_adapt.contract import BlockInputs, BlockMap, BlockSite
 from vace_adapt.embedded.tiny import TINY
@@ -229,15 +230,15 @@ def test_native_model_by_hooks_equals_native_model_by_argument(tiny):
     context = tiny.context("cached")
     context.set_references(references(1))
     latents, control = randn(1, 16, FRAMES, 4, 6), randn(1, 96, FRAMES, 4, 6, seed=9)
-    context.set_chunk(control, control)
-    by_argument, _ = tiny.run(latents, context.source(0, 0.7))
+    context_chunk = ChunkContext(context, control, control)
+    by_argument, _ = tiny.run(latents, context_chunk.source(0, 0.7))
 
     cache = RingCache(
         RingSpec(FRAMES, 0), RotaryGrid(TINY.head_dim, (2, 3), torch.device("cpu")), layers=TINY.layers, batch=1,
         heads=TINY.heads, head_dim=TINY.head_dim, dtype=torch.float32, device=torch.device("cpu"),
     )  # fmt: skip
     attachment = Attachment(tiny.model, causal_wan_blocks(tiny.model), LAYERS)
-    with attachment.running(context.source(0, 0.7)):
+    with attachment.running(context_chunk.source(0, 0.7)):
         layers = partial(cache.layer, step=cache.chunk_pass(0, FRAMES))
         by_hooks = tiny.model(latents, torch.tensor([700.0]), tiny.text(), layers)
     attachment.detach()

@@ -7,6 +7,7 @@ import torch
 
 from vace_adapt.context import references as references_module
 from vace_adapt.context.blocks import ContextBlock
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.errors import InputError
 
 from .conftest import FRAMES, LAYERS, randn, references
@@ -23,10 +24,10 @@ def passes(tiny, context, chunks=4, steps=2):
     found = []
     for i in range(chunks):
         latents, control = chunk(i)
-        context.set_chunk(control, control)
+        context_chunk = ChunkContext(context, control, control)
         for step in range(steps):
             timestep = 900.0 - 300 * step
-            found.append(tiny.run(latents, context.source(step, timestep / 1000), timestep)[1])
+            found.append(tiny.run(latents, context_chunk.source(step, timestep / 1000), timestep)[1])
     return found
 
 
@@ -42,13 +43,13 @@ def test_control_latent_i_moves_hint_frame_i_only(tiny, fresh_path, form, count)
     if count:
         context.set_references(references(count))
     latents, control = chunk(0)
-    context.set_chunk(control, control)
-    before = tiny.run(latents, context.source(0, 0.7))[1]
+    context_chunk = ChunkContext(context, control, control)
+    before = tiny.run(latents, context_chunk.source(0, 0.7))[1]
     for i in range(FRAMES):
         changed = control.clone()
         changed[:, :, i] += 1
-        context.set_chunk(changed, changed)
-        after = tiny.run(latents, context.source(0, 0.7))[1]
+        context_chunk = ChunkContext(context, changed, changed)
+        after = tiny.run(latents, context_chunk.source(0, 0.7))[1]
         for layer in LAYERS:
             moved = (after[layer] - before[layer]).unflatten(1, (FRAMES, TOKENS)).abs().amax(dim=(0, 2, 3)) > 0
             assert moved.tolist() == [frame == i for frame in range(FRAMES)]
@@ -161,12 +162,12 @@ def test_references_only_shows_the_references_at_the_chunks_own_places(tiny):
     latents, nothing = chunk(0)
     context = tiny.context("references_only")
     context.set_references(held)
-    context.set_chunk(None, nothing)
+    context_chunk = ChunkContext(context, None, nothing)
     plain = tiny.context()
     shown = torch.cat([held.control, nothing[:, :, 2:]], dim=2)
-    plain.set_chunk(shown, nothing)
-    ours = tiny.run(latents, context.source(0, 0.7))[1]
-    expected = tiny.run(latents, plain.source(0, 0.7))[1]
+    plain_chunk = ChunkContext(plain, shown, nothing)
+    ours = tiny.run(latents, context_chunk.source(0, 0.7))[1]
+    expected = tiny.run(latents, plain_chunk.source(0, 0.7))[1]
     assert all(torch.equal(ours[layer], expected[layer]) for layer in LAYERS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.context.chunk import ChunkContext
 
 from .conftest import FRAMES, LAYERS, randn, references
 
@@ -35,12 +36,12 @@ def test_control_tokens_once_a_chunk_and_text_keys_once_a_prompt(tiny, calls):
     context = tiny.context("cached")
     for chunk in range(3):
         control = randn(1, 96, FRAMES, 4, 6, seed=chunk)
-        context.set_chunk(control, control)
+        context_chunk = ChunkContext(context, control, control)
         for step in range(4):
-            tiny.run(randn(1, 16, FRAMES, 4, 6), context.source(step, 0.7))
+            tiny.run(randn(1, 16, FRAMES, 4, 6), context_chunk.source(step, 0.7))
     assert calls == {"patch_embedding": 3, "before_proj": 3, "text_keys": len(LAYERS)}
     context.set_prompt()
-    tiny.run(randn(1, 16, FRAMES, 4, 6), context.source(0, 0.7))
+    tiny.run(randn(1, 16, FRAMES, 4, 6), context_chunk.source(0, 0.7))
     assert calls == {"patch_embedding": 3, "before_proj": 3, "text_keys": 2 * len(LAYERS)}
 
 
@@ -49,8 +50,8 @@ def test_reference_tokens_once_for_as_long_as_they_hold(tiny, calls):
     context.set_references(references(2))
     for chunk in range(3):
         control = randn(1, 96, FRAMES, 4, 6, seed=chunk)
-        context.set_chunk(control, control)
-        tiny.run(randn(1, 16, FRAMES, 4, 6), context.source(0, 0.7))
+        context_chunk = ChunkContext(context, control, control)
+        tiny.run(randn(1, 16, FRAMES, 4, 6), context_chunk.source(0, 0.7))
     assert calls["before_proj"] == 1 + 3
 
 
@@ -58,5 +59,5 @@ def test_nothing_is_projected_for_a_chunk_whose_hints_nobody_wants(tiny, monkeyp
     context = tiny.context(control=0.0)
     monkeypatch.setattr(ContextPath, "entry", None)
     control = randn(1, 96, FRAMES, 4, 6)
-    context.set_chunk(control, control)
-    assert context.source(0, 0.7) is None
+    context_chunk = ChunkContext(context, control, control)
+    assert context_chunk.source(0, 0.7) is None

@@ -13,7 +13,7 @@ from support import golden, golden_names
 
 from vace_adapt.cli.main import main
 from vace_adapt.conditioning import encoder, masks, vae
-from vace_adapt.context import blocks, stream
+from vace_adapt.context import blocks, chunk, stream
 from vace_adapt.errors import GoldenError
 from vace_adapt.models import causal_wan, wan_block
 from vace_adapt.parity.replay import replay
@@ -51,13 +51,9 @@ def rows_without_the_base(real):
 
 def references_behind_the_chunk(real):
     def rotation(self, start, frames):
-        count = 0 if self._references is None else self._references.count
-        chunk = self._frames
-        shift = {(0, count + chunk): None}.get((start, frames), 0)
-        if shift is None:
-            order = [*range(chunk, chunk + count), *range(chunk)]
-            return self._rope.at(order)
-        return real(self, start, frames)
+        count = 0 if self.references is None else self.references.count
+        chunk = frames - count
+        return self._rope.at([*range(chunk, frames), *range(chunk)]) if count else real(self, start, frames)
 
     return rotation
 
@@ -67,7 +63,7 @@ def hints_of_the_wrong_rows(real):
 
 
 def no_layer_factor(real):
-    return lambda self, hints: list(zip(self.path.layers, hints, strict=True))
+    return lambda self, hints: list(zip(self._path.layers, hints, strict=True))
 
 
 def one_block_late(real):
@@ -140,12 +136,12 @@ def state_forgotten_between_chunks(real):
 MUTANTS = {
     "control is not embedded": (patch(blocks.ContextPath, "entry", no_entry_tokens), "vace_batch/refs0"),
     "before_proj is left out": (patch(blocks.ContextPath, "entry", entry_without_projection), "vace_batch/refs0"),
-    "base tokens are not added": (patch(stream.ContextStream, "_rows", rows_without_the_base), "vace_batch/refs0"),
+    "base tokens are not added": (patch(chunk.ChunkContext, "_rows", rows_without_the_base), "vace_batch/refs0"),
     "references stand behind": (
-        patch(stream.ContextStream, "_rotation", references_behind_the_chunk), "vace_batch/refs3",
+        patch(stream.ContextStream, "rotation", references_behind_the_chunk), "vace_batch/refs3",
     ),
-    "hints of other rows": (patch(stream.ContextStream, "_blocks", hints_of_the_wrong_rows), "vace_batch/refs1"),
-    "scale is ignored": (patch(stream.ContextStream, "_weighted", no_layer_factor), "vace_batch/mixed_mask_scale07"),
+    "hints of other rows": (patch(chunk.ChunkContext, "_blocks", hints_of_the_wrong_rows), "vace_batch/refs1"),
+    "scale is ignored": (patch(chunk.ChunkContext, "_weighted", no_layer_factor), "vace_batch/mixed_mask_scale07"),
     "hints one block late": (patch(causal_wan.CausalWan, "forward", one_block_late), "vace_batch/refs0"),
     "modulation is wrong": (patch(blocks, "run_block", modulation_halved), "vace_batch/refs0"),
     "base modulation is wrong": (patch(causal_wan, "run_block", modulation_halved), "vace_batch/refs0"),

@@ -63,7 +63,7 @@ class PipelineParts:
 
 
 class Chunk(Protocol):
-    """One chunk as core hands it to a plugin's loop. Read-only; valid until the loop asks for the next."""
+    """One chunk as core hands it to a plugin's loop. Read-only; a loop may keep it while it works on later chunks."""
 
     index: int
     start: int

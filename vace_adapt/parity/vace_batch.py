@@ -16,6 +16,7 @@ from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import Backbone, BlockInputs, Comparison, Hints
@@ -97,10 +98,9 @@ def _forward(
     scale = HintScale(layers=tuple(golden.tensor("input.scale").tolist()))
     context = ContextStream(path, model.patch_embedding, rope, "joint", scale)
     context.set_references(references)
-    context.set_chunk(control, control)
     text = TextMemory(list(model.blocks))
     text.write(model.embed_text(golden.tensor("prompt.a")))
-    source = context.source(0, 1.0)
+    source = ChunkContext(context, control, control).source(0, 1.0)
     seen: dict[int, Tensor] = {}
 
     def recorded(inputs: BlockInputs) -> Hints:

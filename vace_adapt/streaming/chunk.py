@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.contract import ChunkReport, ChunkShapes, HintSource, PipelineParts
 from vace_adapt.errors import SessionError
-from vace_adapt.streaming.control_path import ControlPath
 from vace_adapt.streaming.noise import draw
 
 
@@ -39,7 +39,7 @@ class SessionChunk:
         index: chunk number.
         text: [B, T, text_dim] prompt embeddings.
         prompt_changed: whether they differ from the last chunk's.
-        path: where the hints come from; None runs the chunk bare.
+        context: where the hints come from; None runs the chunk bare.
         hints_in_clean_pass: the KV policy.
     """
 
@@ -51,7 +51,7 @@ class SessionChunk:
         index: int,
         text: Tensor,
         prompt_changed: bool,
-        path: ControlPath | None,
+        context: ChunkContext | None,
         hints_in_clean_pass: bool,
     ) -> None:
         self.index = index
@@ -59,7 +59,7 @@ class SessionChunk:
         self.frames = shapes.time.latents(index)
         self.text = text
         self.prompt_changed = prompt_changed
-        self._path = path
+        self._context = context
         self._hints_in_clean_pass = hints_in_clean_pass
         self._draws = parts.draws
         shape = shapes.latent_shape(len(seeds), index)[1:]
@@ -74,7 +74,7 @@ class SessionChunk:
         return self._noise[draw]
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:
-        return None if self._path is None else self._path.source(step, sigma)
+        return None if self._context is None else self._context.source(step, sigma)
 
     def clean_pass(self, sigma: float) -> HintSource | None:
         return self.denoising(self._draws, sigma) if self._hints_in_clean_pass else None

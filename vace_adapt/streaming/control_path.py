@@ -10,9 +10,10 @@ from torch import Tensor
 from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.conditioning.encoder import ControlEncoder
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
-from vace_adapt.contract import ChunkShapes, HintSource
+from vace_adapt.contract import ChunkShapes
 from vace_adapt.controls import ControlSettings, HintScale
 from vace_adapt.errors import InputError
 from vace_adapt.streaming.engine import Engine
@@ -87,18 +88,14 @@ class ControlPath:
             References(control, latents.to(self._engine.dtype), noise.to(latents.device, self._engine.dtype))
         )
 
-    def set_chunk(self, chunk: int, control: Control | None) -> bool:
-        """Encode what was given for a chunk; whether the context path will run."""
+    def chunk(self, chunk: int, control: Control | None) -> ChunkContext:
+        """Encode what was given for a chunk."""
         if control is None or self._context.scale.control == 0:
             self._encoder.skip(chunk)
             encoded = None
         else:
             encoded = self._encoder.control(chunk, control.frames, control.mask)
-        self._context.set_chunk(encoded, self._encoder.nothing(chunk))
-        return self.source(0, 1.0) is not None
-
-    def source(self, step: int, sigma: float) -> HintSource | None:
-        return self._context.source(step, sigma)
+        return ChunkContext(self._context, encoded, self._encoder.nothing(chunk))
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""

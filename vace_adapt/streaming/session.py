@@ -211,16 +211,15 @@ class Session:
         new_prompt = changes.prompt is not None and (self._prompt is None or changes.prompt.words != self._prompt.words)
         self._prompt = changes.prompt if new_prompt else self._prompt
         assert self._prompt is not None
-        path = self._path
-        if path is not None:
+        context = None
+        if self._path is not None:
             if new_prompt:
-                path.set_prompt()
+                self._path.set_prompt()
             if changes.references is not None:
-                path.set_references(*changes.references)
+                self._path.set_references(*changes.references)
             if changes.scale is not None:
-                path.set_scale(changes.scale)
-            if not path.set_chunk(self._index, control):
-                path = None
+                self._path.set_scale(changes.scale)
+            context = self._path.chunk(self._index, control)
         chunk = SessionChunk(
             self.engine.parts,
             self.shapes,
@@ -228,10 +227,10 @@ class Session:
             self._index,
             self._prompt.embeds,
             prompt_changed=new_prompt,
-            path=path,
+            context=context,
             hints_in_clean_pass=self.controls.kv_policy == "with_hints",
         )
-        return chunk, path is not None
+        return chunk, context is not None and context.runs
 
     def _make(self, chunk: SessionChunk) -> tuple[Tensor, Tensor]:
         """Run the plugin's loop for one chunk; its latents and its frames [B, T, H, W, 3]."""
