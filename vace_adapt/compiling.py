@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+_lock = threading.Lock()
+_eager_users = 0
 
-def eagerly(compiled: bool) -> AbstractContextManager[object]:
-    """Run compiled blocks eagerly within it: for rare passes of another shape, which are not worth a graph."""
-    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+@contextmanager
+def eagerly(compiled: bool) -> Iterator[None]:
+    """Run compiled blocks eagerly within it: for rare passes of another shape, which are not worth a graph.
+
+    The compiler's stance belongs to the process, so it is changed by the first of several threads and put back by the
+    last; another thread's compiled blocks may run eagerly meanwhile.
+    """
+    global _eager_users
+    if not compiled:
+        yield
+        return
+    with _lock:
+        _eager_users += 1
+        if _eager_users == 1:
+            torch.compiler.set_stance("force_eager")
+    try:
+        yield
+    finally:
+        with _lock:
+            _eager_users -= 1
+            if _eager_users == 0:
+                torch.compiler.set_stance("default")
 
 
 def mark_growing(tensor: Tensor, dim: int) -> None:

@@ -38,6 +38,10 @@ class SessionError(VaceAdaptError):
     """A stream was used in a way its state does not allow."""
 
 
+class Unsupported(VaceAdaptError):
+    """The pipeline declares that it cannot do this, or not yet; the text carries its reason."""
+
+
 class AttachError(VaceAdaptError):
     """Hooks cannot be put on this model, or a hint does not fit the block it is meant for."""
 

@@ -22,9 +22,10 @@ from vace_adapt.contract import (
     PipelineParts,
     PipelineSettings,
     Stream,
+    Support,
     WeightsSettings,
 )
-from vace_adapt.errors import HookReturnType
+from vace_adapt.errors import HookReturnType, Unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +48,16 @@ class PipelineHooks:
         self.distribution = distribution
         self._hook = manager.hook
         self.info: PipelineInfo = self._expect("vace_describe", PipelineInfo, self._hook.vace_describe())
+
+    def require(self, capability: str) -> None:
+        """Refuse what the plugin does not declare as full.
+
+        Raises:
+            Unsupported: with the declared reason.
+        """
+        declared = self.info.capabilities[capability]
+        if declared.support is not Support.FULL:
+            raise Unsupported(f"pipeline {self.name!r}: {capability} is {declared.support.value}: {declared.reason}")
 
     def settings_type(self) -> type[PipelineSettings]:
         came = self._hook.vace_settings()
@@ -100,11 +111,13 @@ class PipelineHooks:
 
     def decode(self, parts: PipelineParts, latents: Tensor, first: bool, state: list[object]) -> Tensor | None:
         came: Tensor | None = self._hook.vace_decode(parts=parts, latents=latents, first=first, state=state)
+        if came is not None and came.ndim != 5:
+            raise HookReturnType(self.name, "vace_decode", came, "float [B, 3, T, H, W] or None")
         return came
 
     def replay(self, path: Path) -> Comparison | None:
-        came: Comparison | None = self._hook.vace_replay(path=path)
-        return came
+        came = self._hook.vace_replay(path=path)
+        return None if came is None else self._expect("vace_replay", Comparison, came)
 
     def chunk_done(self, report: ChunkReport) -> None:
         self._hook.vace_chunk_done(report=report)

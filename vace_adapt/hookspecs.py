@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HOOK_API = 1
-"""Version of this contract. It grows when a required hook is added, removed, or changes its meaning."""
+"""Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
+
+It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
+changes its meaning.
+"""
 
 PROJECT = "vace_adapt"
 """Entry-point group and pluggy project name."""

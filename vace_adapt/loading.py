@@ -87,7 +87,7 @@ def register_plugin(name: str, plugin: object, distribution: str, observers: Ite
     _check_signatures(manager, name)
     _check_required(manager, name, plugin)
     for observer in observers:
-        manager.register(observer)
+        _register_observer(manager, name, observer)
     hooks = PipelineHooks(name, distribution, manager)
     if hooks.info.hook_api != HOOK_API:
         raise HookApiMismatch(name, hooks.info.hook_api, HOOK_API)
@@ -96,6 +96,17 @@ def register_plugin(name: str, plugin: object, distribution: str, observers: Ite
             name, "vace_describe", hooks.info, f"a PipelineInfo named {name!r}, not {hooks.info.name!r}"
         )
     return hooks
+
+
+def _register_observer(manager: pluggy.PluginManager, name: str, observer: object) -> None:
+    """Observers are told about chunks; they must not answer for the plugin."""
+    try:
+        observed = manager.register(observer)
+    except pluggy.PluginValidationError as error:
+        raise HookSignature(name, "observer: " + " ".join(str(error).split("\n")[1:])) from error
+    hooks = [caller.name for caller in manager.get_hookcallers(manager.get_plugin(observed or "")) or []]
+    if hooks != ["vace_chunk_done"]:
+        raise HookSignature(name, f"an observer implements vace_chunk_done and nothing else, not {hooks}")
 
 
 def _check_signatures(manager: pluggy.PluginManager, name: str) -> None:

@@ -5,7 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vace_adapt.conditioning.pixels import frames_to_tensor, mask_to_tensor, tensor_to_frames
+from vace_adapt.conditioning.pixels import (
+    check_frames,
+    check_mask,
+    frames_to_pixels,
+    mask_to_pixels,
+    tensor_to_frames,
+)
 from vace_adapt.conditioning.references import references_to_tensor
 from vace_adapt.errors import InputError
 
@@ -14,7 +20,7 @@ H, W = 16, 32
 
 def frames(**options):
     given = {"frames": np.zeros((4, H, W, 3), np.uint8), "name": "control", "batch": 1, "height": H, "width": W}
-    return frames_to_tensor(**{**given, **options})
+    return frames_to_pixels(check_frames(**{**given, **options}))
 
 
 def test_uint8_float_and_pil_mean_the_same():
@@ -52,13 +58,28 @@ def test_frames_that_cannot_be_used(options, text):
         frames(**options)
 
 
+def read_mask(mask, *rows):
+    return mask_to_pixels(check_mask(mask, *rows))
+
+
 def test_masks_static_per_frame_and_batched():
     static = torch.rand(H, W)
-    assert torch.equal(mask_to_tensor(static, 4, 2, H, W), static.expand(2, 1, 4, H, W))
+    assert torch.equal(read_mask(static, 4, 2, H, W), static.expand(2, 1, 4, H, W))
     moving = torch.rand(4, H, W)
-    assert torch.equal(mask_to_tensor(moving, 4, 1, H, W)[0, 0], moving)
-    assert mask_to_tensor(torch.ones(2, 4, H, W, dtype=torch.bool), 4, 2, H, W).all()
-    assert mask_to_tensor(np.full((4, H, W), 255, np.uint8), 4, 1, H, W).max() == 1
+    assert torch.equal(read_mask(moving, 4, 1, H, W)[0, 0], moving)
+    assert read_mask(torch.ones(2, 4, H, W, dtype=torch.bool), 4, 2, H, W).all()
+    assert read_mask(np.full((4, H, W), 255, np.uint8), 4, 1, H, W).max() == 1
+
+
+def test_what_was_given_is_copied():
+    """The caller may write into the array again, in a loop over a camera's buffer, say."""
+    for dtype in (torch.uint8, torch.float32):
+        given, mask = torch.zeros(1, H, W, 3, dtype=dtype), torch.zeros(1, H, W, dtype=dtype)
+        kept, kept_mask = check_frames(given, "control", 1, H, W), check_mask(mask, 1, 1, H, W)
+        given += 1
+        mask += 1
+        assert not kept.any()
+        assert not kept_mask.any()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +94,7 @@ def test_masks_static_per_frame_and_batched():
 )
 def test_masks_that_cannot_be_used(mask, text):
     with pytest.raises(InputError, match=text):
-        mask_to_tensor(mask, 4, 1, H, W)
+        read_mask(mask, 4, 1, H, W)
 
 
 def references(images, fit="crop", batch=1):

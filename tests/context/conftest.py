@@ -11,6 +11,7 @@ from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints
@@ -67,6 +68,12 @@ class Tiny:
         timesteps = torch.full((latents.shape[0],), timestep)
         output = self.model(latents, timesteps, self.text(), layers, None if source is None else recorded)
         return output, seen
+
+
+def chunk_context(context: ContextStream, control: Tensor | None, nothing: Tensor | None = None) -> ChunkContext:
+    """The context of a chunk with control latents [B, 96, F, h, w], or of one with `nothing` in their place."""
+    shown = nothing if control is None else control
+    return ChunkContext(context, (shown.shape[0], shown.shape[2]), control, lambda: nothing)
 
 
 def references(count: int, seed: int = 5) -> References:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
 
-from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.embedded.tiny import TINY_CONTROL_LAYERS
 
-from .conftest import randn
+from .conftest import chunk_context, randn
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def test_batch_layout_is_equal_bit_for_bit(tiny, batch_vace, count, mask, scale)
         control_hidden_states_scale=torch.tensor(scale, dtype=torch.float64), return_dict=False,
     )[0]  # fmt: skip
     context = tiny.context(layers=scale)
-    context_chunk = ChunkContext(context, control, control)
+    context_chunk = chunk_context(context, control)
     output, _ = tiny.run(latents, context_chunk.source(0, 0.7))
     assert torch.equal(output, expected)
 
@@ -54,13 +53,13 @@ def test_references_outside_the_latents_give_the_same_hints(tiny, count, mask):
     reference."""
     latents, control = inputs(count, 4, mask)
     batch = tiny.context()
-    batch_chunk = ChunkContext(batch, control, control)
+    batch_chunk = chunk_context(batch, control)
     _, expected = tiny.run(latents, batch_chunk.source(0, 1.0))
 
     outside = tiny.context()
     held = References(control[:, :, :count], torch.zeros_like(latents[:, :, :count]), latents[:, :, :count])
     outside.set_references(held)
-    outside_chunk = ChunkContext(outside, control[:, :, count:], control[:, :, count:])
+    outside_chunk = chunk_context(outside, control[:, :, count:])
     output, hints = tiny.run(latents[:, :, count:], outside_chunk.source(0, 1.0))
     assert output.shape == latents[:, :, count:].shape, "references never change the shape of the latents"
     for layer in TINY_CONTROL_LAYERS:

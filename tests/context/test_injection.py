@@ -14,14 +14,13 @@ from torch import nn
 
 from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.cache.ring import RingCache, RingSpec
-from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.injection import Attachment
 from vace_adapt.contract import BlockInputs, BlockMap, BlockSite
 from vace_adapt.embedded.tiny import TINY
 from vace_adapt.errors import AttachError
 from vace_adapt.models.causal_wan import causal_wan_blocks
 
-from .conftest import FRAMES, LAYERS, randn, references
+from .conftest import FRAMES, LAYERS, chunk_context, randn, references
 
 WIDTH = 8
 
@@ -230,7 +229,7 @@ def test_native_model_by_hooks_equals_native_model_by_argument(tiny):
     context = tiny.context("cached")
     context.set_references(references(1))
     latents, control = randn(1, 16, FRAMES, 4, 6), randn(1, 96, FRAMES, 4, 6, seed=9)
-    context_chunk = ChunkContext(context, control, control)
+    context_chunk = chunk_context(context, control)
     by_argument, _ = tiny.run(latents, context_chunk.source(0, 0.7))
 
     cache = RingCache(

@@ -7,10 +7,9 @@ import torch
 
 from vace_adapt.context import references as references_module
 from vace_adapt.context.blocks import ContextBlock
-from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.errors import InputError
 
-from .conftest import FRAMES, LAYERS, randn, references
+from .conftest import FRAMES, LAYERS, chunk_context, randn, references
 
 TOKENS = 6
 
@@ -24,7 +23,7 @@ def passes(tiny, context, chunks=4, steps=2):
     found = []
     for i in range(chunks):
         latents, control = chunk(i)
-        context_chunk = ChunkContext(context, control, control)
+        context_chunk = chunk_context(context, control)
         for step in range(steps):
             timestep = 900.0 - 300 * step
             found.append(tiny.run(latents, context_chunk.source(step, timestep / 1000), timestep)[1])
@@ -43,12 +42,12 @@ def test_control_latent_i_moves_hint_frame_i_only(tiny, fresh_path, form, count)
     if count:
         context.set_references(references(count))
     latents, control = chunk(0)
-    context_chunk = ChunkContext(context, control, control)
+    context_chunk = chunk_context(context, control)
     before = tiny.run(latents, context_chunk.source(0, 0.7))[1]
     for i in range(FRAMES):
         changed = control.clone()
         changed[:, :, i] += 1
-        context_chunk = ChunkContext(context, changed, changed)
+        context_chunk = chunk_context(context, changed)
         after = tiny.run(latents, context_chunk.source(0, 0.7))[1]
         for layer in LAYERS:
             moved = (after[layer] - before[layer]).unflatten(1, (FRAMES, TOKENS)).abs().amax(dim=(0, 2, 3)) > 0
@@ -65,7 +64,7 @@ def test_cached_equals_recomputing_the_reference_rows_bit_for_bit(tiny, monkeypa
     real = references_module.ReferenceRows.remembered
 
     def forgetful(self, *args):
-        self.forget()
+        self._made_for.clear()
         return real(self, *args)
 
     monkeypatch.setattr(references_module.ReferenceRows, "remembered", forgetful)
@@ -162,10 +161,10 @@ def test_references_only_shows_the_references_at_the_chunks_own_places(tiny):
     latents, nothing = chunk(0)
     context = tiny.context("references_only")
     context.set_references(held)
-    context_chunk = ChunkContext(context, None, nothing)
+    context_chunk = chunk_context(context, None, nothing)
     plain = tiny.context()
     shown = torch.cat([held.control, nothing[:, :, 2:]], dim=2)
-    plain_chunk = ChunkContext(plain, shown, nothing)
+    plain_chunk = chunk_context(plain, shown, nothing)
     ours = tiny.run(latents, context_chunk.source(0, 0.7))[1]
     expected = tiny.run(latents, plain_chunk.source(0, 0.7))[1]
     assert all(torch.equal(ours[layer], expected[layer]) for layer in LAYERS)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vace_adapt.context.blocks import ContextPath
-from vace_adapt.context.chunk import ChunkContext
 
-from .conftest import FRAMES, LAYERS, randn, references
+from .conftest import FRAMES, LAYERS, chunk_context, randn, references
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_control_tokens_once_a_chunk_and_text_keys_once_a_prompt(tiny, calls):
     context = tiny.context("cached")
     for chunk in range(3):
         control = randn(1, 96, FRAMES, 4, 6, seed=chunk)
-        context_chunk = ChunkContext(context, control, control)
+        context_chunk = chunk_context(context, control)
         for step in range(4):
             tiny.run(randn(1, 16, FRAMES, 4, 6), context_chunk.source(step, 0.7))
     assert calls == {"patch_embedding": 3, "before_proj": 3, "text_keys": len(LAYERS)}
@@ -50,7 +49,7 @@ def test_reference_tokens_once_for_as_long_as_they_hold(tiny, calls):
     context.set_references(references(2))
     for chunk in range(3):
         control = randn(1, 96, FRAMES, 4, 6, seed=chunk)
-        context_chunk = ChunkContext(context, control, control)
+        context_chunk = chunk_context(context, control)
         tiny.run(randn(1, 16, FRAMES, 4, 6), context_chunk.source(0, 0.7))
     assert calls["before_proj"] == 1 + 3
 
@@ -59,5 +58,5 @@ def test_nothing_is_projected_for_a_chunk_whose_hints_nobody_wants(tiny, monkeyp
     context = tiny.context(control=0.0)
     monkeypatch.setattr(ContextPath, "entry", None)
     control = randn(1, 96, FRAMES, 4, 6)
-    context_chunk = ChunkContext(context, control, control)
+    context_chunk = chunk_context(context, control)
     assert context_chunk.source(0, 0.7) is None

@@ -5,17 +5,16 @@ import torch
 from pydantic import ValidationError
 
 from vace_adapt.context.blocks import ContextBlock
-from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.controls import HintScale
 
-from .conftest import FRAMES, LAYERS, randn, references
+from .conftest import FRAMES, LAYERS, chunk_context, randn, references
 
 
 def hints(tiny, form="cached", *, given_control=True, count=1, **scale):
     context = tiny.context(form, **scale)
     context.set_references(references(count) if count else None)
     latents, nothing, given = (randn(1, c, FRAMES, 4, 6, seed=s) for c, s in ((16, 1), (96, 2), (96, 3)))
-    context_chunk = ChunkContext(context, given if given_control else None, nothing)
+    context_chunk = chunk_context(context, given if given_control else None, nothing)
     source = context_chunk.source(0, 0.7)
     return {} if source is None else tiny.run(latents, source)[1]
 

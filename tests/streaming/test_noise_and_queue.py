@@ -29,7 +29,12 @@ def test_noise_is_standard_normal():
 
 
 def numbered(start: int, count: int) -> torch.Tensor:
-    return torch.arange(start, start + count).float().view(1, 1, count, 1, 1).expand(1, 3, count, 2, 2)
+    """Frame t is uniformly t bright."""
+    return torch.arange(start, start + count, dtype=torch.uint8).view(1, count, 1, 1, 1).expand(1, count, 2, 2, 3)
+
+
+def numbers(pixels: torch.Tensor) -> list[int]:
+    return ((pixels[0, 0, :, 0, 0] + 1) * 127.5).round().int().tolist()
 
 
 def test_queue_uses_every_frame_once_in_order():
@@ -41,10 +46,10 @@ def test_queue_uses_every_frame_once_in_order():
     queue.add(numbered(4, 20), None, last=True)
     for needed in (9, 12):
         queue.check(needed, 0)
-        seen += queue.take(needed).frames[0, 0, :, 0, 0].tolist()
+        seen += numbers(queue.take(needed).frames)
     last = queue.take(12)
     assert last.real == 3
-    assert last.frames[0, 0, :, 0, 0].tolist() == [21, 22, 23] + [23] * 9
+    assert numbers(last.frames) == [21, 22, 23] + [23] * 9
     assert seen == list(range(21))
     assert queue.take(12) is None
 
@@ -52,7 +57,7 @@ def test_queue_uses_every_frame_once_in_order():
 def test_queue_masks_only_where_one_was_given():
     queue = ControlQueue()
     queue.add(numbered(0, 4), None, last=False)
-    queue.add(numbered(4, 5), torch.zeros(1, 1, 5, 2, 2), last=False)
+    queue.add(numbered(4, 5), torch.zeros(1, 5, 2, 2, dtype=torch.uint8), last=False)
     assert queue.take(9).mask[0, 0, :, 0, 0].tolist() == [1] * 4 + [0] * 5
     queue.add(numbered(9, 12), None, last=False)
     assert queue.take(12).mask is None

@@ -1,4 +1,4 @@
-"""Bases whose video latents are not normalised (StreamDiffusionV2) beside control latents, which always are."""
+"""Bases that take latents as they are (StreamDiffusionV2) beside control latents, which are always normalised."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vace_adapt.context import references as references_module
 
 
 @pytest.mark.parametrize("normalised", [True, False])
-def test_latents_are_normalised_as_the_base_wants_them(normalised, monkeypatch):
+def test_references_are_normalised_as_the_base_wants_them_and_output_always_is(normalised, monkeypatch):
     pipe = load_pipeline("longlive", device="cpu", dtype="float32")
-    pipe.parts = dataclasses.replace(pipe.parts, normalised=normalised)
+    pipe.parts = dataclasses.replace(pipe.parts, normalised_input=normalised)
     held = []
     real = references_module.ReferenceRows.__init__
 
@@ -31,7 +31,6 @@ def test_latents_are_normalised_as_the_base_wants_them(normalised, monkeypatch):
     expected = references.control[:, :16] if normalised else raw
     assert torch.allclose(references.latents, expected, atol=1e-4)
     assert not references.control[:, 16:].any()
-    latents = pipe.codec.denormalise(chunk.latents) if normalised else chunk.latents
-    decoded = pipe.codec.vae.decode(latents).sample
+    decoded = pipe.codec.vae.decode(pipe.codec.denormalise(chunk.latents)).sample
     frames = (decoded * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 4, 1)
     assert (frames.int() - chunk.frames.int()).abs().max() <= 1

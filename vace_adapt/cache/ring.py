@@ -122,17 +122,23 @@ class RingCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self._frames = [-1] * spec.slots
         self._end = 0
-        self._pass: tuple[tuple[int, int, bool], RingPass] | None = None
+        self._plan: tuple[tuple[int, int, int], RingPass] | None = None
 
     # --- passes -------------------------------------------------------------------------------------------------------
 
     def chunk_pass(self, start: int, frames: int) -> RingPass:
-        """A pass over the chunk of latent frames ``start .. start+frames-1``; the first one makes room for it."""
-        again = start + frames <= self._end
-        key = (start, frames, again)
-        if self._pass is None or self._pass[0] != key:
-            self._pass = (key, self._plan_chunk(start, frames, again))
-        return self._pass[1]
+        """A pass over the chunk of latent frames ``start .. start+frames-1``; the first one makes room for it.
+
+        Passes that write the same places share one plan, so that nothing is copied to the device between steps.
+        """
+        places = self._places(start, frames)
+        for row, slot in places:
+            self._frames[slot] = start + row
+        self._end = max(self._end, start + frames)
+        key = (start, frames, len(places))
+        if self._plan is None or self._plan[0] != key:
+            self._plan = (key, self._pass_of(start, frames, places))
+        return self._plan[1]
 
     def recache_pass(self, start: int, frames: int, *, keep_sink: bool) -> RingPass:
         """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
@@ -140,7 +146,7 @@ class RingCache:
         A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
         them (NVlabs/LongLive v1.0 pipeline/interactive_causal_inference.py, ``_recache_after_switch``).
         """
-        self._pass = None
+        self._plan = None
         slid = start > 0
         places: list[tuple[int, int]] = []  # row, slot
         for row in range(frames):
@@ -163,7 +169,12 @@ class RingCache:
                 mark_growing(table, 0)
         return LayerCache(keys, values, step.slots, step.rows, step.query, step.keys)
 
-    def _plan_chunk(self, start: int, frames: int, again: bool) -> RingPass:
+    def _places(self, start: int, frames: int) -> list[tuple[int, int]]:
+        """Which row of a chunk goes to which frame slot.
+
+        Raises:
+            SessionError, InputError: the chunk cannot be placed; nothing has changed.
+        """
         spec = self.spec
         if not spec.evicts and start + frames > spec.slots:
             raise SessionError(
@@ -172,17 +183,14 @@ class RingCache:
             )
         if start > self._end:
             raise SessionError(f"latent frame {start} cannot follow {self._end - 1}: frames between them are missing")
-        protect = again and start > 0 and spec.protect_sink
         slots = [self._slot(start + row) for row in range(frames)]
         if len(set(slots)) < frames:
             raise InputError(
                 f"a chunk of {frames} latent frames does not fit a window of {spec.slots} with a sink of {spec.sink}"
             )
-        places = [(row, slot) for row, slot in enumerate(slots) if not (protect and slot < spec.sink)]
-        for row, slot in places:
-            self._frames[slot] = start + row
-        self._end = max(self._end, start + frames)
-        return self._pass_of(start, frames, places)
+        again = start > 0 and start + frames <= self._end
+        first = spec.sink if again and spec.protect_sink else 0
+        return [(row, slot) for row, slot in enumerate(slots) if slot >= first]
 
     def _pass_of(self, start: int, frames: int, places: Sequence[tuple[int, int]]) -> RingPass:
         spec = self.spec
@@ -228,11 +236,11 @@ class RingCache:
         self.keys.copy_(keys)
         self.values.copy_(values)
         self._frames = list(frames)
-        self._pass = None
+        self._plan = None
 
     def reset(self) -> None:
         self.keys.zero_()
         self.values.zero_()
         self._frames = [-1] * self.spec.slots
         self._end = 0
-        self._pass = None
+        self._plan = None

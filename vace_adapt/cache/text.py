@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from vace_adapt.attention.plain import text_projections
@@ -28,14 +29,34 @@ class TextMemory:
 
     Args:
         blocks: modules whose ``attn2`` attends to the prompt.
+
+    Attributes:
+        version: grows with every prompt written.
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self._attentions = [block.attn2 for block in blocks]
         self._layers: list[TextLayer] = []
+        self.version = 0
+
+    def reserve(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> TextMemory:
+        """Allocate the buffers before the first prompt; returns itself."""
+        for attention in self._attentions:
+            heads, width = attention.heads, attention.inner_dim
+            key, value = (
+                torch.zeros((batch, length, heads, width // heads), dtype=dtype, device=device) for _ in range(2)
+            )
+            tokens = (
+                self._layers[0].tokens
+                if self._layers
+                else torch.zeros((batch, length, width), dtype=dtype, device=device)
+            )
+            self._layers.append(TextLayer(tokens, key, value))
+        return self
 
     def write(self, text: Tensor) -> None:
-        """Compute every layer's key and value of text tokens [B, T, D]; in place after the first prompt."""
+        """Compute every layer's key and value of text tokens [B, T, D]; in place where there are buffers."""
+        self.version += 1
         projected = [TextLayer(text, *text_projections(attention, text)) for attention in self._attentions]
         if not self._layers:
             self._layers = projected
@@ -49,18 +70,25 @@ class TextMemory:
 
     def tensors(self) -> dict[str, Tensor]:
         """The buffers by name."""
-        return {
+        named = {
             f"text.{i}.{name}": tensor
             for i, layer in enumerate(self._layers)
-            for name, tensor in zip(("key", "value"), layer[1:], strict=True)
+            for name, tensor in (("key", layer.key), ("value", layer.value))
         }
+        return {"text.tokens": self._layers[0].tokens, **named} if self._layers else named
 
-    def snapshot(self) -> list[TextLayer]:
+    def snapshot(self) -> dict[str, Tensor]:
         """A copy of the prompt in force."""
-        return [TextLayer(*(buffer.clone() for buffer in layer)) for layer in self._layers]
+        return {name: tensor.clone() for name, tensor in self.tensors().items()}
 
-    def restore(self, snapshot: list[TextLayer]) -> None:
+    def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a `snapshot` back into the same buffers."""
-        for old, new in zip(self._layers, snapshot, strict=True):
-            for buffer, values in zip(old, new, strict=True):
-                buffer.copy_(values)
+        self.version += 1
+        for name, tensor in self.tensors().items():
+            tensor.copy_(snapshot[name])
+
+    def reset(self) -> None:
+        """No prompt."""
+        self.version += 1
+        for tensor in self.tensors().values():
+            tensor.zero_()

@@ -21,8 +21,8 @@ from vace_adapt.errors import InputError
 Frames = np.ndarray[Any, Any] | Tensor | Sequence[Image.Image]
 
 
-def frames_to_tensor(frames: Frames, name: str, batch: int, height: int, width: int) -> Tensor:
-    """Frames of one call to float32 [B, 3, T, H, W] in [-1, 1].
+def check_frames(frames: Frames, name: str, batch: int, height: int, width: int) -> Tensor:
+    """Frames of one call as an own copy [B, T, H, W, 3], uint8 or float32 in [0, 1].
 
     Raises:
         InputError: another layout, size, number of channels, number of rows, dtype, or a value that is not finite.
@@ -33,11 +33,11 @@ def frames_to_tensor(frames: Frames, name: str, batch: int, height: int, width: 
     if array.ndim != 5 or array.shape[-1] != 3:
         raise InputError(f"{name} must be [T, H, W, 3] or [B, T, H, W, 3], not {_shape(frames)}")
     _check_size(array, name, batch, height, width)
-    return rearrange(_unit(array, name), "b t h w c -> b c t h w") * 2 - 1
+    return _checked_values(array, name)
 
 
-def mask_to_tensor(mask: Frames, frames: int, batch: int, height: int, width: int) -> Tensor:
-    """A mask for `frames` frames to float32 [B, 1, T, H, W] in [0, 1].
+def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int) -> Tensor:
+    """A mask for `frames` frames as an own copy [B, T, H, W], uint8 or float32 in [0, 1].
 
     Raises:
         InputError: another layout, size, length, dtype, or a value that is not finite.
@@ -52,7 +52,17 @@ def mask_to_tensor(mask: Frames, frames: int, batch: int, height: int, width: in
     if array.shape[1] != frames:
         raise InputError(f"mask has {array.shape[1]} frames, the control {frames}")
     _check_size(array[..., None], "mask", batch, height, width)
-    return rearrange(_unit(array, "mask"), "b t h w -> b 1 t h w")
+    return _checked_values(array, "mask")
+
+
+def frames_to_pixels(frames: Tensor) -> Tensor:
+    """Checked frames [B, T, H, W, 3] to float32 [B, 3, T, H, W] in [-1, 1]."""
+    return rearrange(_unit(frames), "b t h w c -> b c t h w") * 2 - 1
+
+
+def mask_to_pixels(mask: Tensor) -> Tensor:
+    """A checked mask [B, T, H, W] to float32 [B, 1, T, H, W] in [0, 1]."""
+    return rearrange(_unit(mask), "b t h w -> b 1 t h w")
 
 
 def tensor_to_frames(pixels: Tensor) -> Tensor:
@@ -85,21 +95,25 @@ def _check_size(array: Tensor, name: str, batch: int, height: int, width: int) -
         raise InputError(f"{name} is {came_height}x{came_width} (height x width), the stream is {height}x{width}")
 
 
-def _unit(array: Tensor, name: str) -> Tensor:
-    """uint8, bool or float values to float32 in [0, 1]."""
+def _checked_values(array: Tensor, name: str) -> Tensor:
+    """A copy as uint8 or float32; bool becomes 0 and 255."""
     if array.dtype == torch.bool:
-        return array.float()
+        return array.to(torch.uint8) * 255
     if array.dtype == torch.uint8:
-        return array.float() / 255
+        return array.clone()
     if not array.dtype.is_floating_point:
         raise InputError(f"{name} must be uint8 or float, not {array.dtype}")
-    array = array.float()
+    array = array.to(torch.float32, copy=True)
     if not torch.isfinite(array).all():
         raise InputError(f"{name} has values that are not finite")
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 1:
         raise InputError(f"{name} as float must be within 0..1, not {low:.3g}..{high:.3g}")
     return array
+
+
+def _unit(array: Tensor) -> Tensor:
+    return array.float() / 255 if array.dtype == torch.uint8 else array
 
 
 def _shape(frames: Frames) -> list[int]:

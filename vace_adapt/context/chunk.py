@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -26,18 +26,21 @@ class ChunkContext:
 
     Args:
         stream: what the chunks share.
+        shape: B and F of the chunk.
         control: control latents [B, 96, F, h, w], or None where nothing was given.
-        nothing: [B, 96, F, h, w]: what "nothing given" encodes to.
+        nothing: makes [B, 96, F, h, w]: what "nothing given" encodes to. Called where it is needed.
     """
 
-    def __init__(self, stream: ContextStream, control: Tensor | None, nothing: Tensor) -> None:
+    def __init__(
+        self, stream: ContextStream, shape: tuple[int, int], control: Tensor | None, nothing: Callable[[], Tensor]
+    ) -> None:
         self._stream = stream
         self._path = stream.path
         self._scale = stream.scale
         self._references = stream.references
         self._control = control
         self._nothing = nothing
-        self._frames = nothing.shape[2]
+        self._batch, self._frames = shape
         self._entries: dict[Given, Tensor] = {}
         self._row_factors: Tensor | None = None
         self._parts = self._scale.parts(control=control is not None, references=self._references is not None)
@@ -60,17 +63,17 @@ class ChunkContext:
         return partial(self._hints, step=step, sigma=sigma) if self.runs else None
 
     def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
-        rows = self._frames * self._stream.frame_tokens
-        if inputs.hidden.shape[1] != rows:
-            raise AttachError(f"the base's chunk has {inputs.hidden.shape[1]} tokens, its control latents {rows}")
-        dtype = self._path.dtype
-        own = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
-        self._stream.take_prompt(own.text)
+        came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
+        if came != own:
+            raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
+        base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
+        inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
+        self._stream.take_prompt(inputs.text)
         total: list[Tensor] = []
         for part in self._parts:
-            hints = self._part(part, own, step, sigma)
+            hints = self._part(part, inputs, step, sigma)
             total = [a + b for a, b in zip(total, hints, strict=True)] if total else hints
-        return {layer: hint.to(inputs.hidden.dtype) for layer, hint in self._weighted(total)}
+        return {layer: hint.to(base_dtype) for layer, hint in self._weighted(total)}
 
     # --- one context pass ---------------------------------------------------------------------------------------------
 
@@ -123,8 +126,8 @@ class ChunkContext:
         if given == "references":
             assert self._references is not None
             shown = self._references.control
-            return torch.cat([shown, self._nothing[:, :, shown.shape[2] :]], dim=2)
-        return self._nothing
+            return torch.cat([shown, self._nothing()[:, :, shown.shape[2] :]], dim=2)
+        return self._nothing()
 
     # --- factors ------------------------------------------------------------------------------------------------------
 

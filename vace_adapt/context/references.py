@@ -49,7 +49,7 @@ class ReferenceRows:
         self._references = references
         self._entry = path.entry(references.control.to(path.dtype))
         self._memory: dict[int, list[ReferenceLayer]] = {}
-        self._valid: set[int] = set()
+        self._made_for: dict[int, tuple[float, int]] = {}
 
     @property
     def count(self) -> int:
@@ -70,16 +70,14 @@ class ReferenceRows:
     ) -> list[ReferenceLayer]:
         """Keys and values of the rows attending to themselves only, in every context block.
 
-        They depend on the references, the prompt and the step. Each step's are computed once and then reused.
+        They depend on the references, the prompt and the noise level. Each step's are computed once and reused for as
+        long as its level and the prompt stay; then anew, into the same buffers.
         """
-        if step not in self._valid:
+        made_for = (sigma, text.version)
+        if self._made_for.get(step) != made_for:
             self._compute(step, sigma, inputs, text, rotation)
-            self._valid.add(step)
+            self._made_for[step] = made_for
         return self._memory[step]
-
-    def forget(self) -> None:
-        """The prompt changed: compute every step anew, into the same buffers."""
-        self._valid.clear()
 
     def tensors(self) -> dict[str, Tensor]:
         """The remembered buffers by name."""

@@ -89,12 +89,9 @@ class ContextStream:
 
     def take_prompt(self, text: Tensor) -> None:
         """Text tokens [B, T, D] of the pass that runs now; projected where the prompt is new."""
-        if not self._new_prompt:
-            return
-        self.text.write(text)
-        if self.references is not None:
-            self.references.forget()
-        self._new_prompt = False
+        if self._new_prompt:
+            self.text.write(text)
+            self._new_prompt = False
 
     def rotation(self, start: int, frames: int) -> Rotation:
         """Rotation of latent frames at context positions ``start .. start+frames-1``."""

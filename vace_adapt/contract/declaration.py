@@ -48,6 +48,7 @@ CAPABILITIES: Mapping[str, str] = {
     "lora": "a LoRA shipped with the base model can be loaded",
     "live_model": "attaches to a model object of the official repository",
 }
+"""What a plugin declares about its base model. A new key is a new `HOOK_API`: an undeclared capability is a mistake."""
 
 
 class Backbone(Frozen):

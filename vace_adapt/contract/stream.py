@@ -41,8 +41,11 @@ class PipelineParts:
         vae: a diffusers `AutoencoderKLWan`, on `device`.
         text_encoder: see `TextEncoder`.
         draws: noise draws a chunk uses, one for each denoise step.
-        control_layers: base blocks that receive hints, if the plugin knows them (the tiny pipeline does).
-        normalised: whether the base's video latents are normalised with the VAE's mean and std.
+        control_layers: of a tiny pipeline, the base blocks that receive hints; None gives it no control. Where control
+            weights are read, they say it themselves.
+        normalised_input: whether latents given to the base (references, a video to start from) are normalised with the
+            VAE's mean and std. What the base makes is de-normalised before decoding in any case: StreamDiffusionV2
+            takes raw latents and makes normalised ones.
         trained: False for random weights; the command line says so.
         compiled: whether the blocks run under `torch.compile`; core sets it.
     """
@@ -57,7 +60,7 @@ class PipelineParts:
     text_encoder: TextEncoder
     draws: int
     control_layers: tuple[int, ...] | None = None
-    normalised: bool = True
+    normalised_input: bool = True
     trained: bool = True
     compiled: bool = False
 
@@ -84,7 +87,10 @@ class Chunk(Protocol):
         ...
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints."""
+        """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints.
+
+        All rows of the pass are at that level. Passes of one step and level share what the references have computed.
+        """
         ...
 
     def clean_pass(self, sigma: float) -> HintSource | None:

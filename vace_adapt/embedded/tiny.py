@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -55,9 +55,9 @@ def tiny_text_encoder(seed: int) -> Umt5TextEncoder:
     return Umt5TextEncoder(model, byte_tokenizer(), TINY.text_len)
 
 
-def tiny_context_path(seed: int) -> ContextPath:
-    """Context blocks for the tiny base. Their output projections are random, not zero, so that hints are felt."""
-    return seeded(lambda: ContextPath(TINY, TINY_CONTROL_LAYERS), seed, "context")
+def tiny_context_path(seed: int, backbone: Backbone = TINY, layers: Sequence[int] = TINY_CONTROL_LAYERS) -> ContextPath:
+    """Context blocks for a tiny base. Their output projections are random, not zero, so that hints are felt."""
+    return seeded(lambda: ContextPath(backbone, layers), seed, "context")
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

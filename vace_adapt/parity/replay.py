@@ -22,9 +22,10 @@ def replay(path: Path) -> Comparison:
     pipeline = pipeline_of(path)
     if pipeline in CORE:
         return CORE[pipeline](read_golden(path))
-    readers = []
+    readers, broken = [], ""
     for name, hooks in describe_all():
         if isinstance(hooks, PluginError):
+            broken += f"; {hooks}"
             continue
         if pipeline in hooks.info.golden_formats:
             found = hooks.replay(path)
@@ -32,4 +33,4 @@ def replay(path: Path) -> Comparison:
                 return found
         readers += [f"{golden} ({name})" for golden in hooks.info.golden_formats]
     known = ", ".join([*CORE, *readers])
-    raise GoldenError(f"{path}: no installed pipeline reads golden files of {pipeline!r} (known: {known})")
+    raise GoldenError(f"{path}: no installed pipeline reads golden files of {pipeline!r} (known: {known}){broken}")

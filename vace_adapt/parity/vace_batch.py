@@ -100,7 +100,7 @@ def _forward(
     context.set_references(references)
     text = TextMemory(list(model.blocks))
     text.write(model.embed_text(golden.tensor("prompt.a")))
-    source = ChunkContext(context, control, control).source(0, 1.0)
+    source = ChunkContext(context, (batch, frames), control, lambda: control).source(0, 1.0)
     seen: dict[int, Tensor] = {}
 
     def recorded(inputs: BlockInputs) -> Hints:

@@ -13,6 +13,9 @@ from vace_adapt.contract import ChunkReport, ChunkShapes, HintSource, PipelinePa
 from vace_adapt.errors import SessionError
 from vace_adapt.streaming.noise import draw
 
+CLEAN_PASS = -1
+"""Number of the clean pass where passes of a chunk are counted."""
+
 
 @dataclass(frozen=True)
 class StreamedChunk:
@@ -77,7 +80,7 @@ class SessionChunk:
         return None if self._context is None else self._context.source(step, sigma)
 
     def clean_pass(self, sigma: float) -> HintSource | None:
-        return self.denoising(self._draws, sigma) if self._hints_in_clean_pass else None
+        return self.denoising(CLEAN_PASS, sigma) if self._hints_in_clean_pass else None
 
     def recaching(self) -> HintSource | None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,7 +82,7 @@ class ControlPath:
             self._context.set_references(None)
             return
         control, latents = self._encoder.references(images)
-        latents = self._engine.codec.normalise(latents) if self._engine.parts.normalised else latents
+        latents = self._engine.codec.normalise(latents) if self._engine.parts.normalised_input else latents
         frame = (latents.shape[1], *latents.shape[3:])
         noise = torch.stack([draw(self._seeds, "reference", i, frame) for i in range(self.references)], dim=2)
         self._context.set_references(
@@ -95,7 +96,8 @@ class ControlPath:
             encoded = None
         else:
             encoded = self._encoder.control(chunk, control.frames, control.mask)
-        return ChunkContext(self._context, encoded, self._encoder.nothing(chunk))
+        shape = len(self._seeds), self._shapes.time.latents(chunk)
+        return ChunkContext(self._context, shape, encoded, partial(self._encoder.nothing, chunk))
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""

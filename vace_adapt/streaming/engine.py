@@ -41,9 +41,9 @@ class Engine:
         self.patch_embedding: Callable[[Tensor], Tensor] = parts.model.get_submodule(blocks.patch_embedding)
         if context is None:
             return
+        context.attends = [hooks.wrap_attention(attend, layer, parts.model) for layer in range(len(context.layers))]
         if hooks.info.layouts[parts.layout] is Injection.HOOKS:
             self.attachment = Attachment(parts.model, blocks, context.layers)
-        context.attends = [hooks.wrap_attention(attend, layer, parts.model) for layer in range(len(context.layers))]
 
     def compile(self, **options: Any) -> Self:
         """`torch.compile` every base block and every context block (options as torch takes them); returns itself.

@@ -56,13 +56,14 @@ def load_pipeline(
     hooks = load_plugin(name, observers)
     chosen_device = pick_device(device)
     chosen_dtype = pick_dtype(dtype, chosen_device)
+    chosen_layout = _layout(hooks, layout, model)
     given = settings if isinstance(settings, PipelineSettings) else {"name": name, **(settings or {})}
     numbers = validated(hooks.settings_type(), given, "pipeline")
     files = validated(WeightsSettings, weights or {}, "weights")
     if model is None and files.embedded:
         return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed)
-    parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, _layout(hooks, layout, model))
-    return Pipeline(hooks, parts, _context(files, parts, chosen_device, chosen_dtype))
+    parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, chosen_layout)
+    return Pipeline(hooks, parts, _context(files, parts))
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -95,15 +96,16 @@ def _tiny(
     parts.text_encoder.to(device, dtype)
     place(parts.vae, device, dtype, float32_parts=())
     place(parts.model, device, dtype)
-    return Pipeline(hooks, parts, place(tiny_context_path(seed), device, dtype))
+    if parts.control_layers is None:
+        return Pipeline(hooks, parts, None)
+    context = tiny_context_path(seed, parts.backbone, parts.control_layers)
+    return Pipeline(hooks, parts, place(context, device, dtype))
 
 
-def _context(
-    files: WeightsSettings, parts: PipelineParts, device: torch.device, dtype: torch.dtype
-) -> ContextPath | None:
+def _context(files: WeightsSettings, parts: PipelineParts) -> ContextPath | None:
     if files.control is None:
         return None
-    return load_context_path(files.control, parts.backbone, device, dtype, download=files.download)
+    return load_context_path(files.control, parts.backbone, parts.device, parts.dtype, download=files.download)
 
 
 def _layout(hooks: PipelineHooks, layout: str | None, model: nn.Module | None) -> str:
@@ -112,4 +114,6 @@ def _layout(hooks: PipelineHooks, layout: str | None, model: nn.Module | None) -
         raise InputError(f"say which layout the live model has: one of {', '.join(known)}")
     if layout is not None and layout not in known:
         raise InputError(f"pipeline {hooks.name!r} has no layout {layout!r} (known: {', '.join(known)})")
+    if model is None and layout not in (None, known[0]):
+        raise InputError(f"layout {layout!r} is that of a live model: give model=...")
     return layout or known[0]

@@ -36,7 +36,7 @@ class Pipeline(Engine):
             seed: one, or one for each row; a list of seeds makes a batch. Rows never influence each other.
             references: images that guide the whole stream; see `vace_adapt.conditioning.references`.
             scale: a number for control and references alike, or a `HintScale`; overrides ``controls.scale``.
-            num_frames: pixel frames to make; None goes on until the control ends or the stream is closed.
+            num_frames: pixel frames to make at most; a control that ends ends the stream before. None sets no limit.
             controls: further options.
 
         Returns:
@@ -49,7 +49,7 @@ class Pipeline(Engine):
         settings = validated(ControlSettings, controls or {}, "controls")
         if scale is not None:
             settings = settings.model_copy(update={"scale": scale_of(scale)})
-        seeds = [seed] if isinstance(seed, int) else list(seed)
+        seeds = [int(row) for row in seed] if isinstance(seed, Sequence) else [int(seed)]
         if not seeds:
             raise InputError("seed is an empty list: give one seed for each batch row")
         return Session(self, prompt, seeds, height, width, references, num_frames, settings)

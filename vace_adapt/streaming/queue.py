@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vace_adapt.conditioning.pixels import frames_to_pixels, mask_to_pixels
 from vace_adapt.errors import InputError, SessionError
 
 
@@ -29,50 +31,60 @@ class ControlQueue:
     """Frames in the order they were fed. A chunk takes what it needs; nothing is used twice, nothing is dropped."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor | None]] = []
+        self._parts: deque[tuple[Tensor, Tensor | None]] = deque()
+        self.frames = 0
         self.ended = False
 
-    @property
-    def frames(self) -> int:
-        return sum(frames.shape[2] for frames, _ in self._parts)
-
     def add(self, frames: Tensor, mask: Tensor | None, *, last: bool) -> None:
-        """Add frames [B, 3, T, H, W] and their mask; after `last`, no more may come."""
+        """Add checked frames [B, T, H, W, 3] and their mask [B, T, H, W]; after `last`, no more may come."""
         if self.ended:
             raise SessionError("the control ended with last=True: no more frames can be fed")
         self._parts.append((frames, mask))
+        self.frames += frames.shape[1]
         self.ended = last
 
     def check(self, needed: int, chunk: int) -> None:
         """Refuse a chunk for which some frames were fed, but not enough."""
-        have = self.frames
-        if 0 < have < needed and not self.ended:
+        if 0 < self.frames < needed and not self.ended:
             raise InputError(
-                f"chunk {chunk} needs {needed} control frames, {have} are fed: feed {needed - have} more, "
-                "or end the control with last=True"
+                f"chunk {chunk} needs {needed} control frames, {self.frames} are fed: "
+                f"feed {needed - self.frames} more, or end the control with last=True"
             )
 
     def take(self, needed: int) -> Control | None:
         """The control of the next chunk, or None if nothing was fed for it. Call `check` first."""
-        have = self.frames
-        if have == 0:
+        if self.frames == 0:
             return None
-        real = min(needed, have)
-        frames = torch.cat([part for part, _ in self._parts], dim=2)
+        real = min(needed, self.frames)
+        portions = self._portions(real)
+        frames = torch.cat([frames_to_pixels(frames) for frames, _ in portions], dim=2)
         mask = None
-        if any(part is not None for _, part in self._parts):
-            mask = torch.cat([_ones_like(f) if m is None else m for f, m in self._parts], dim=2)
-        rest = frames[:, :, real:], None if mask is None else mask[:, :, real:]
-        self._parts = [rest] if have > real else []
-        missing = needed - real
-        used = _extend(frames[:, :, :real], missing)
-        return Control(used, None if mask is None else _extend(mask[:, :, :real], missing), real)
+        if any(part is not None for _, part in portions):
+            masks = [
+                torch.ones_like(frames_to_pixels(f)[:, :1]) if m is None else mask_to_pixels(m) for f, m in portions
+            ]
+            mask = _extended(torch.cat(masks, dim=2), needed)
+        return Control(_extended(frames, needed), mask, real)
+
+    def clear(self) -> None:
+        self._parts.clear()
+        self.frames = 0
+
+    def _portions(self, count: int) -> list[tuple[Tensor, Tensor | None]]:
+        """The first `count` frames, taken off the queue, as they were fed."""
+        portions = []
+        self.frames -= count
+        while count:
+            frames, mask = self._parts.popleft()
+            taken = min(count, frames.shape[1])
+            portions.append((frames[:, :taken], None if mask is None else mask[:, :taken]))
+            if taken < frames.shape[1]:
+                self._parts.appendleft((frames[:, taken:], None if mask is None else mask[:, taken:]))
+            count -= taken
+        return portions
 
 
-def _ones_like(frames: Tensor) -> Tensor:
-    return torch.ones_like(frames[:, :1])
-
-
-def _extend(frames: Tensor, count: int) -> Tensor:
-    """Repeat the last frame `count` times."""
-    return torch.cat([frames, frames[:, :, -1:].expand(-1, -1, count, -1, -1)], dim=2)
+def _extended(frames: Tensor, length: int) -> Tensor:
+    """Frames [B, C, T, H, W] with the last one repeated up to `length`."""
+    missing = length - frames.shape[2]
+    return torch.cat([frames, frames[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)

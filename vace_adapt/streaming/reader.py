@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from vace_adapt.conditioning.pixels import Frames, frames_to_tensor, mask_to_tensor
+from vace_adapt.conditioning.pixels import Frames, check_frames, check_mask
 from vace_adapt.conditioning.references import ReferenceImage, references_to_tensor
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.controls import ControlSettings, HintScale
@@ -42,13 +45,15 @@ class InputReader:
         self._controls = controls
 
     def control(self, frames: Frames, mask: Frames | None) -> tuple[Tensor, Tensor | None]:
-        """Frames [B, 3, T, H, W] in [-1, 1] and mask [B, 1, T, H, W] in [0, 1]."""
-        pixels = frames_to_tensor(frames, "control", *self._rows)
-        return pixels, None if mask is None else mask_to_tensor(mask, pixels.shape[2], *self._rows)
+        """Own copies of frames [B, T, H, W, 3] and mask [B, T, H, W]."""
+        checked = check_frames(frames, "control", *self._rows)
+        return checked, None if mask is None else check_mask(mask, checked.shape[1], *self._rows)
 
     def references(self, images: References) -> Tensor | None:
         """References [B, 3, R, H, W] in [-1, 1]; None for none."""
-        if len(images) == 0:
+        if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
+            raise InputError("references must be a list of images, not one image")
+        if all(isinstance(row, (list, tuple)) and not row for row in images):
             return None
         pixels = references_to_tensor(images, self._controls.reference_fit, *self._rows)
         count, most = pixels.shape[2], self._controls.max_references

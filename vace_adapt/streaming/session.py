@@ -47,7 +47,7 @@ class Session:
         seeds: one for each batch row.
         height, width: pixels.
         references: images that hold from the start.
-        num_frames: pixel frames to make; None goes on until the control ends or the stream is closed.
+        num_frames: pixel frames to make at most; a control that ends ends the stream before.
         controls: options of the control.
     """
 
@@ -64,6 +64,8 @@ class Session:
     ) -> None:
         if num_frames is not None and num_frames < 1:
             raise InputError(f"num_frames must be at least 1, not {num_frames}")
+        if controls.kv_policy == "with_hints":
+            engine.hooks.require("clean_pass")
         self.engine = engine
         self.batch = len(seeds)
         self.seeds = tuple(seeds)
@@ -73,9 +75,10 @@ class Session:
         self._reader = InputReader(engine, self.shapes, self.batch, controls)
         self._path = ControlPath.open(engine, self.shapes, controls, self.seeds)
         self._pending = _Pending(prompt=self._reader.prompt(prompt))
-        if len(references):
+        images = self._reader.references(references)
+        if images is not None:
             self._need_control("references")
-            self._pending.references = (self._reader.references(references),)
+            self._pending.references = (images,)
         self.cache = engine.hooks.cache_ops(engine.parts, self.shapes, self.batch)
         self._queue = ControlQueue()
         self._decoder = DecoderStream(engine.codec)
@@ -123,10 +126,13 @@ class Session:
         Raises:
             InputError: not usable; nothing was changed.
             SessionError: the stream is closed, or the pipeline has no control weights.
+            Unsupported: another prompt inside a stream, where the pipeline declares no prompt switch.
         """
         self._check_open()
         changed = _Pending(**vars(self._pending))
         if prompt is not None:
+            if self._index > 0:
+                self.engine.hooks.require("prompt_switch")
             changed.prompt = self._reader.prompt(prompt)
         if references is not None:
             self._need_control("references")
@@ -160,10 +166,14 @@ class Session:
         if left == 0:
             raise StopIteration
         begin = time.perf_counter()
-        with torch.no_grad():
-            control = self._take_control()
-            chunk, controlled = self._begin(control)
-            latents, frames = self._make(chunk)
+        control = self._take_control()
+        try:
+            with torch.no_grad():
+                chunk, controlled = self._begin(control)
+                latents, frames = self._make(chunk)
+        except BaseException as error:
+            self._end(f"failed at chunk {self._index} ({type(error).__name__}: {error})")
+            raise
         kept = frames.shape[1] if left is None else min(frames.shape[1], left)
         kept = kept if control is None else min(kept, control.real)
         self._index += 1
@@ -234,18 +244,18 @@ class Session:
 
     def _make(self, chunk: SessionChunk) -> tuple[Tensor, Tensor]:
         """Run the plugin's loop for one chunk; its latents and its frames [B, T, H, W, 3]."""
-        try:
-            self._staged = chunk
-            latents = next(self._latents, None)
-            if latents is None:
-                raise SessionError(f"the loop of pipeline {self.engine.hooks.name!r} ended before chunk {chunk.index}")
-            frames = tensor_to_frames(self._decode(latents, chunk.index))
-            expected = self.shapes.time.pixels(chunk.index)
-            if frames.shape[1] != expected:
-                raise SessionError(f"chunk {chunk.index} decoded to {frames.shape[1]} frames, expected {expected}")
-        except BaseException as error:
-            self._end(f"failed at chunk {chunk.index} ({type(error).__name__}: {error})")
-            raise
+        name, shapes = self.engine.hooks.name, self.shapes
+        self._staged = chunk
+        latents = next(self._latents, None)
+        if latents is None:
+            raise SessionError(f"the loop of pipeline {name!r} ended before chunk {chunk.index}")
+        if latents.shape != shapes.latent_shape(self.batch, chunk.index):
+            expected = list(shapes.latent_shape(self.batch, chunk.index))
+            raise SessionError(f"pipeline {name!r} made latents {list(latents.shape)}, expected {expected}")
+        frames = tensor_to_frames(self._decode(latents, chunk.index))
+        if frames.shape[1] != shapes.time.pixels(chunk.index):
+            expected_frames = shapes.time.pixels(chunk.index)
+            raise SessionError(f"chunk {chunk.index} decoded to {frames.shape[1]} frames, expected {expected_frames}")
         return latents, frames
 
     def _decode(self, latents: Tensor, index: int) -> Tensor:
@@ -254,7 +264,7 @@ class Session:
         pixels = engine.hooks.decode(engine.parts, latents, index == 0, self._decode_state)
         if pixels is not None:
             return pixels
-        return self._decoder.decode(engine.codec.denormalise(latents) if engine.parts.normalised else latents)
+        return self._decoder.decode(engine.codec.denormalise(latents))
 
     def _report(self, chunk: SessionChunk, pixels: int, seconds: float, controlled: bool) -> ChunkReport:
         held = [*self.cache.tensors().values(), *([] if self._path is None else self._path.tensors().values())]
@@ -282,8 +292,12 @@ class Session:
             raise SessionError(f"this stream {self._closed}")
 
     def _end(self, why: str) -> None:
+        """No more chunks; everything large is let go."""
         self._closed = why
         self._latents.close()
+        self._path = self._staged = None
+        del self.cache, self._decoder, self._decode_state
+        self._queue.clear()
 
     def _need_control(self, what: str) -> ControlPath:
         if self._path is None:

@@ -86,6 +86,8 @@ def open_checkpoint(
     files = weight_files(path)
     config = _config(path)
     if files[0].suffix == ".safetensors":
+        if top_key is not None:
+            raise CheckpointError(f"{path} has no key {top_key!r}: a safetensors file holds one state dict")
         return _open_safetensors(path, files, config)
     return _open_pickle(files[0], top_key, config)
 

@@ -2,8 +2,8 @@
 
 What it shares with the official object: `blocks` called as ``block(x, **kwargs)`` with ``e`` [B, F, 6, D] and
 ``context``; output ``(x, cache_update)``; a cache dictionary for each layer, updated after the last block; the keyword
-``kv_cache``; ``self_attn.max_attention_size``. The arithmetic inside a block is the native one, so outputs can be
-compared.
+``kv_cache``; ``local_attn_size``, ``self_attn.sink_size`` and ``self_attn.max_attention_size``. The arithmetic inside a
+block is the native one, so outputs can be compared.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vace_adapt.models.wan_block import run_block
 class SelfAttention(nn.Module):
     def __init__(self, sink: int) -> None:
         super().__init__()
-        self.sink = sink
+        self.sink_size = sink
         self.max_attention_size = 1
 
 
@@ -44,7 +44,7 @@ class Block(nn.Module):
             )
             key = rotate(key, rotation)
             keys, values, end, filled, repeated = self._rolled(
-                kv_cache, key, value, current_start, self.self_attn.sink * tokens, sink_recache_after_switch
+                kv_cache, key, value, current_start, self.self_attn.sink_size * tokens, sink_recache_after_switch
             )
             update.update(k=keys, v=values, end=end, filled=filled, repeated=repeated)
             assert filled <= self.self_attn.max_attention_size
@@ -77,9 +77,10 @@ class Block(nn.Module):
 class OfficialShaped(nn.Module):
     """Built around a native model, whose weights it uses."""
 
-    def __init__(self, native: CausalWan, sink: int) -> None:
+    def __init__(self, native: CausalWan, sink: int, window: int = 12) -> None:
         super().__init__()
         self.native = native
+        self.local_attn_size = window
         self.patch_embedding = native.patch_embedding
         self.blocks = nn.ModuleList(Block(block, sink) for block in native.blocks)
 

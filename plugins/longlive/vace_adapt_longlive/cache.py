@@ -40,7 +40,8 @@ class LongLiveCache:
             compiled=parts.compiled,
         )
         recent = RecentLatents(spec.slots, shapes.latent_shape(batch, 0), parts.dtype, parts.device)
-        return cls(ring, recent, TextMemory(parts.model.blocks))
+        text = TextMemory(parts.model.blocks).reserve(batch, parts.backbone.text_len, parts.dtype, parts.device)
+        return cls(ring, recent, text)
 
     def tensors(self) -> Mapping[str, Tensor]:
         return {**self.ring.tensors(), "recent": self.recent.latents, **self.text.tensors()}
@@ -61,6 +62,7 @@ class LongLiveCache:
         self.ring.reset()
         self.recent.latents.zero_()
         self.recent.end = 0
+        self.text.reset()
 
 
 def ring_spec(settings: LongLiveSettings) -> RingSpec:

@@ -13,6 +13,7 @@ from vace_adapt.weights.base import load_causal_wan
 from vace_adapt.weights.lora import load_lora
 from vace_adapt.weights.text import load_text_encoder
 from vace_adapt.weights.vae import load_vae
+from vace_adapt_longlive.official import check_model
 from vace_adapt_longlive.settings import LongLiveSettings
 
 
@@ -47,12 +48,16 @@ def load_parts(
             )
     elif weights.base or weights.lora:
         raise CheckpointError("a live model brings its own weights: give neither weights.base nor weights.lora")
+    else:
+        check_model(model, settings)
+    weight = next(model.get_submodule("patch_embedding").parameters())
+    where.update(device=weight.device, dtype=weight.dtype)
     return PipelineParts(
         model=model,
         layout=layout,
         settings=settings,
-        device=device,
-        dtype=dtype,
+        device=weight.device,
+        dtype=weight.dtype,
         backbone=backbone,
         vae=load_vae(_given(weights, "vae"), **where),
         text_encoder=load_text_encoder(_given(weights, "text_encoder"), weights.tokenizer, backbone.text_len, **where),

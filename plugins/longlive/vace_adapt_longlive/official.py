@@ -8,7 +8,7 @@ through core's hooks.
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +27,12 @@ from vace_adapt.contract import (
     PipelineParts,
     Stream,
 )
+from vace_adapt.errors import CheckpointError
 from vace_adapt.models.schedule import FewStepSchedule
+from vace_adapt_longlive.settings import LongLiveSettings
+
+_one_call_at_a_time = threading.RLock()
+"""The size of its attention is an attribute of the model, so streams in several threads take turns."""
 
 
 def official_blocks(model: nn.Module) -> BlockMap:
@@ -50,6 +55,24 @@ def _hidden(output: Any) -> Tensor:
 def _write(output: Any, hidden: Tensor) -> Any:
     _, cache_update = output
     return hidden, cache_update
+
+
+def check_model(model: Any, settings: LongLiveSettings) -> None:
+    """Refuse a live model that is not what the settings say.
+
+    Raises:
+        CheckpointError: with both numbers.
+    """
+    blocks = list(model.get_submodule("blocks").children())
+    found = {
+        "width": (model.get_submodule("patch_embedding").weight.shape[0], settings.backbone.dim),
+        "number of blocks": (len(blocks), settings.backbone.layers),
+        "window (local_attn_size)": (model.local_attn_size, settings.window),
+        "sink (sink_size)": (blocks[0].self_attn.sink_size, settings.sink),
+    }
+    for what, (came, expected) in found.items():
+        if came != expected:
+            raise CheckpointError(f"the live model's {what} is {came}, the settings say {expected}")
 
 
 class OfficialCache:
@@ -164,12 +187,13 @@ class OfficialDenoiser:
     ) -> Tensor:
         batch, _, frames, _, _ = latents.shape
         tokens = self.cache.frame_tokens
-        with self.stream.injecting(hints), _attention_size(self.model, self.cache.layout.slots * tokens):
+        size = self.cache.layout.slots * tokens
+        with _one_call_at_a_time, self.stream.injecting(hints), _attention_size(self.model, size):
             flow: Tensor = self.model(
                 latents,
                 t=self.schedule.tensor(timestep, batch)[:, None].expand(batch, frames),
                 context=self._prompt,
-                seq_len=math.prod((self.cache.layout.slots, tokens)),
+                seq_len=size,
                 kv_cache=self.cache.self_attention,
                 crossattn_cache=self.cache.text,
                 current_start=start * tokens,

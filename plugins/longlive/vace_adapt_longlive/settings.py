@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vace_adapt.contract import Backbone, Frozen, PipelineSettings
 
@@ -50,6 +50,19 @@ class LongLiveSettings(PipelineSettings):
     rope: Literal["absolute", "relative"] = "absolute"
     lora: LoraSettings = LoraSettings()
     backbone: Backbone = WAN_1_3B
+
+    @field_validator("denoising_steps")
+    @classmethod
+    def _steps_decrease(cls, steps: tuple[float, ...]) -> tuple[float, ...]:
+        if not steps or any(not 0 < step <= 1000 for step in steps) or list(steps) != sorted(set(steps), reverse=True):
+            raise ValueError(f"denoising_steps must decrease within (0, 1000], not {list(steps)}")
+        return steps
+
+    @model_validator(mode="after")
+    def _steps_can_be_warped(self) -> LongLiveSettings:
+        if self.warp_denoising_steps and any(step != int(step) for step in self.denoising_steps):
+            raise ValueError(f"denoising_steps to be warped must be whole, not {list(self.denoising_steps)}")
+        return self
 
     @model_validator(mode="after")
     def _window_fits(self) -> LongLiveSettings:
