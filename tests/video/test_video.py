@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from vace_adapt.errors import VideoError
+from vace_adapt.experiments.source import Source
 from vace_adapt.video.read import frames_at, is_image, probe, read_frames, read_image
 from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
@@ -135,6 +137,44 @@ def test_truncated_files_are_noticed_before_anything_is_made(tmp_path):
     cut = first.read_bytes()
     with pytest.raises(VideoError, match=r"is truncated: \d+ of 40 frames are there|is truncated: Invalid data"):
         probe(damaged(tmp_path, cut[: len(cut) // 2]))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_truncated_files_of_a_container_that_declares_seconds(tmp_path, name):
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264" if name == "a.mkv" else "libvpx-vp9", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in np.random.default_rng(0).integers(0, 256, (40, 32, 48, 3), dtype=np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    assert probe(path).frames == 40
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    with pytest.raises(VideoError, match=rf"{name} is truncated: 1\.\d+ of 2\.50 seconds are there"):
+        probe(path)
+
+
+def test_frames_that_cannot_be_decoded_are_not_made_up(tmp_path):
+    info = probe(write(tmp_path / "a.mp4", shades(20)))
+    longer = dataclasses.replace(info, frames=25)
+    source = Source(32, 48, 25, info.rate, None, longer, None)
+    with pytest.raises(VideoError, match=r"a.mp4 is damaged: 20 of 25 frames can be decoded"):
+        list(source.control())
+
+
+def test_frames_cut_by_an_edit_list_are_not_counted(tmp_path):
+    """An mp4 cut without encoding anew holds frames before its start that are not shown."""
+    whole, cut = write(tmp_path / "whole.mp4", shades(40)), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        back = int(Fraction(6, 25) / source.streams.video[0].time_base)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - back, packet.dts - back, stream
+                target.mux(packet)
+    info = probe(cut)
+    assert info.frames == len(list(read_frames(info, 32, 48))) < 40
 
 
 def test_a_video_without_frames(tmp_path):

@@ -30,6 +30,7 @@ def show_pipeline(name: str) -> int:
     print(f"upstream      {info.upstream}")
     for size, backbone in info.backbones.items():
         print(f"backbone      {size}: width {backbone.dim}, {backbone.layers} blocks, {backbone.heads} heads")
+    print(f"video         {info.video.height}x{info.video.width} (height x width) at {info.video.rate} frames a second")
     print(f"layouts       {', '.join(f'{layout} (hints by {way.value})' for layout, way in info.layouts.items())}")
     print(f"golden files  {', '.join(info.golden_formats) or 'none'}")
     print("capabilities")

@@ -39,7 +39,7 @@ def settings_from(overrides: Sequence[str]) -> RunSettings:
 
 
 def _run(settings: RunSettings) -> int:
-    source = open_source(settings)
+    source = open_source(settings, load_plugin(settings.pipeline.name).info)
     print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {settings.task.describe}")
     if settings.weights.embedded:
         print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")

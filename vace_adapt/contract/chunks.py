@@ -40,11 +40,7 @@ class ChunkShapes:
         Raises:
             InputError: a side is not a positive multiple of VAE stride times patch (16 pixels for Wan2.1).
         """
-        for name, side, stride, patch in (
-            ("height", height, backbone.stride[1], backbone.patch[1]),
-            ("width", width, backbone.stride[2], backbone.patch[2]),
-        ):
-            unit = stride * patch
+        for name, side, unit in (("height", height, backbone.unit[0]), ("width", width, backbone.unit[1])):
             if side < unit or side % unit:
                 low = max(unit, side // unit * unit)
                 raise InputError(

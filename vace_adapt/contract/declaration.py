@@ -91,9 +91,27 @@ class Backbone(Frozen):
         return self.dim // self.heads
 
     @property
+    def unit(self) -> tuple[int, int]:
+        """Pixel rows and columns of one token: what height and width must be multiples of."""
+        return self.stride[1] * self.patch[1], self.stride[2] * self.patch[2]
+
+    @property
     def control_channels(self) -> int:
         """Channels of the control latents: inactive and reactive latents, then one per pixel of a latent position."""
         return 2 * self.latent_channels + self.stride[1] * self.stride[2]
+
+
+class NativeVideo(Frozen):
+    """The video a base model was trained for: what a run makes when nothing else is asked for.
+
+    Attributes:
+        height, width: pixels. A video input is shrunk to this area, never enlarged, and keeps its aspect.
+        rate: frames a second.
+    """
+
+    height: int
+    width: int
+    rate: int
 
 
 class Injection(StrEnum):
@@ -111,7 +129,8 @@ class PipelineInfo(Frozen):
         title: one line for ``vace-adapt list``.
         hook_api: the `HOOK_API` the plugin was written against.
         upstream: official repository and commit, ``owner/name@commit``.
-        backbones: sizes by name, as the official weights have them.
+        backbones: sizes by name, as the official weights have them; the first is the default.
+        video: size and frame rate the base model was trained for.
         layouts: declared model layouts and how hints enter each; the first is the plugin's own model.
         capabilities: one entry for every key of `CAPABILITIES`.
         golden_formats: values of ``pipeline`` in golden files that `vace_replay` reads.
@@ -122,6 +141,7 @@ class PipelineInfo(Frozen):
     hook_api: int
     upstream: str
     backbones: dict[str, Backbone]
+    video: NativeVideo
     layouts: dict[str, Injection]
     capabilities: dict[str, Capability]
     golden_formats: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import ChunkReport
 from vace_adapt.errors import InputError
+from vace_adapt.experiments.interrupt import undisturbed
 from vace_adapt.experiments.metrics import Metrics
 from vace_adapt.experiments.source import Source
 from vace_adapt.streaming.load import load_pipeline
@@ -28,6 +29,8 @@ from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.streaming.session import Session
 from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
+
+VIDEO, SHEET, METRICS, CONFIG = "output.mp4", "sheet.png", "metrics.json", "config.yaml"
 
 Array = np.ndarray[Any, Any]
 Fed = list[tuple[Array, Array | None]]
@@ -130,7 +133,28 @@ class Output:
         self._bar = tqdm(total=source.frames, unit="frame", disable=not progress, dynamic_ncols=True)
 
     def add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
-        """Take a finished chunk: frames [T, H, W, 3]."""
+        """Take a finished chunk, frames [T, H, W, 3], into all files or none."""
+        with undisturbed():
+            self._add(frames, fed, report)
+
+    def finish(self, *, interrupted: bool) -> None:
+        """Give every file its name, the video last."""
+        with undisturbed():
+            self._bar.close()
+            if self._writer is not None:
+                self._finish(self._writer, interrupted)
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._bar.close()
+        if self._writer is not None:
+            self._writer.discard()
+            for name in (SHEET, METRICS, CONFIG):
+                (self.folder / name).unlink(missing_ok=True)
+        for folder in reversed(self._made_folders):
+            folder.rmdir()
+
+    def _add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
         writer = self._open()
         for i, frame in enumerate(frames):
             control, mask = fed[i] if i < len(fed) else (None, None)
@@ -141,25 +165,13 @@ class Output:
         self._bar.set_postfix_str(f"chunk {report.seconds:.2f} s, {report.fps:.1f} fps", refresh=False)
         self._bar.update(len(frames))
 
-    def finish(self, *, interrupted: bool) -> None:
-        """Give every file its name."""
-        self._bar.close()
-        if self._writer is None:
-            return
-        self._writer.close()
-        sheet, metrics = self.folder / "sheet.png", self.folder / "metrics.json"
+    def _finish(self, writer: VideoWriter, interrupted: bool) -> None:
+        sheet, metrics = self.folder / SHEET, self.folder / METRICS
         self._sheet.save(sheet)
         self._metrics.save(metrics, interrupted=interrupted)
-        self._metrics.save_config(self.folder / "config.yaml")
-        self.result = RunResult(self.folder, self._writer.path, sheet, metrics, self._writer.frames, interrupted)
-
-    def discard(self) -> None:
-        """Leave nothing."""
-        self._bar.close()
-        if self._writer is not None:
-            self._writer.discard()
-        for folder in reversed(self._made_folders):
-            folder.rmdir()
+        self._metrics.save_config(self.folder / CONFIG)
+        writer.close()
+        self.result = RunResult(self.folder, writer.path, sheet, metrics, writer.frames, interrupted)
 
     def _open(self) -> VideoWriter:
         if self._writer is None:
@@ -167,7 +179,7 @@ class Output:
             self._made_folders = missing[::-1]
             self.folder.mkdir(parents=True, exist_ok=True)
             source, quality = self._source, self._settings.output.quality
-            self._writer = VideoWriter(self.folder / "output.mp4", source.height, source.width, source.rate, quality)
+            self._writer = VideoWriter(self.folder / VIDEO, source.height, source.width, source.rate, quality)
         return self._writer
 
 
@@ -178,14 +190,17 @@ def _output(
     """An output that is finished at the end or on Ctrl-C, and discarded on an error."""
     output = Output(folder, settings, source, pipeline, progress)
     try:
-        yield output
+        try:
+            yield output
+        except KeyboardInterrupt:
+            output.finish(interrupted=True)
+        else:
+            output.finish(interrupted=False)
     except KeyboardInterrupt:
-        output.finish(interrupted=True)
+        return  # pressed while the files got their names: they have them
     except BaseException:
         output.discard()
         raise
-    else:
-        output.finish(interrupted=False)
 
 
 def _new_folder(settings: RunSettings) -> Path:
@@ -194,6 +209,6 @@ def _new_folder(settings: RunSettings) -> Path:
     if folder is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = Path("outputs") / f"{settings.pipeline.name}-{settings.task.name}-{stamp}"
-    if (folder / "output.mp4").exists():
+    if (folder / VIDEO).exists():
         raise InputError(f"output.folder {str(folder)!r} already holds a run: choose another")
     return folder

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from vace_adapt.config.settings import RunSettings
-from vace_adapt.errors import InputError
+from vace_adapt.contract import PipelineInfo
+from vace_adapt.errors import InputError, VideoError
 from vace_adapt.video.read import VideoInfo, frames_at, image_size, is_image, probe, read_frames, read_image
 
 Array = np.ndarray[Any, Any]
 
-WAN_AREA = 480 * 832
 EMBEDDED_AREA = 96 * 160
-WAN_RATE = Fraction(16)
-UNIT = 16
 
 
 @dataclass(frozen=True)
@@ -44,11 +42,21 @@ class Source:
     mask: VideoInfo | Path | None
 
     def control(self) -> Iterator[tuple[Array, Array | None]]:
-        """Frame [H, W, 3] and mask [H, W] (or None), uint8, one pair for each frame to make."""
+        """Frame [H, W, 3] and mask [H, W] (or None), uint8, one pair for each frame to make.
+
+        Raises:
+            VideoError: a file is damaged: fewer frames can be decoded than it holds.
+        """
         if self.video is None:
-            return iter(())
+            return
         frames = read_frames(self.video, self.height, self.width, self.fps)
-        return itertools.islice(zip(frames, self._masks(), strict=False), self.frames)
+        made = 0
+        for pair in itertools.islice(zip(frames, self._masks(), strict=False), self.frames):
+            yield pair
+            made += 1
+        if made < self.frames:
+            names = " or ".join(str(info.path) for info in (self.video, self.mask) if isinstance(info, VideoInfo))
+            raise VideoError(f"{names} is damaged: {made} of {self.frames} frames can be decoded")
 
     def _masks(self) -> Iterator[Array | None]:
         if self.mask is None:
@@ -58,8 +66,12 @@ class Source:
         return read_frames(self.mask, self.height, self.width, self.fps, gray=True)
 
 
-def open_source(settings: RunSettings) -> Source:
-    """Look at the inputs and decide sizes; reads no frame but the first.
+def open_source(settings: RunSettings, info: PipelineInfo) -> Source:
+    """Look at the inputs and decide sizes; decodes no frame but the first.
+
+    Args:
+        settings: validated.
+        info: of the pipeline: which size and rate it is for.
 
     Raises:
         VideoError: the input or the mask cannot be read.
@@ -67,7 +79,7 @@ def open_source(settings: RunSettings) -> Source:
     """
     video = None if settings.input is None else probe(settings.input)
     mask = None if settings.mask is None or video is None else _mask(settings.mask, video)
-    height, width = _size(settings, video)
+    height, width = _size(settings, info, video)
     frames = settings.frames
     if video is not None:
         there = frames_at(video, settings.fps)
@@ -75,7 +87,9 @@ def open_source(settings: RunSettings) -> Source:
             raise InputError(f"frames={frames}, but the input has {there}")
         frames = frames or there
     assert frames is not None
-    rate = Fraction(settings.fps).limit_denominator(1_000_000) if settings.fps else (video.rate if video else WAN_RATE)
+    rate = Fraction(info.video.rate) if video is None else video.rate
+    if settings.fps is not None:
+        rate = Fraction(settings.fps).limit_denominator(1_000_000)
     return Source(height, width, frames, rate, settings.fps, video, mask)
 
 
@@ -93,11 +107,17 @@ def _mask(path: Path, video: VideoInfo) -> VideoInfo | Path:
     return mask
 
 
-def _size(settings: RunSettings, video: VideoInfo | None) -> tuple[int, int]:
+def _size(settings: RunSettings, info: PipelineInfo, video: VideoInfo | None) -> tuple[int, int]:
+    """What was asked for; else the aspect of the input, in the pipeline's area and in whole tokens."""
     if settings.height is not None and settings.width is not None:
         return settings.height, settings.width
-    area = settings.area or (EMBEDDED_AREA if settings.weights.embedded else WAN_AREA)
-    height, width = (480, 832) if video is None else (video.height, video.width)
+    native = info.video
+    area = settings.area or (EMBEDDED_AREA if settings.weights.embedded else native.height * native.width)
+    height, width = (native.height, native.width) if video is None else (video.height, video.width)
     shrink = min(1.0, (area / (height * width)) ** 0.5)
-    sides = (max(UNIT, int(side * shrink) // UNIT * UNIT) for side in (height, width))
-    return next(sides), next(sides)
+    unit = next(iter(info.backbones.values())).unit
+    return _whole(height * shrink, unit[0]), _whole(width * shrink, unit[1])
+
+
+def _whole(side: float, unit: int) -> int:
+    return max(unit, int(side) // unit * unit)

@@ -40,29 +40,18 @@ def probe(path: Path) -> VideoInfo:
     """Look through a file without decoding more than its first frame.
 
     Raises:
-        VideoError: missing, not a video, without frames, or truncated (fewer frames than the container declares).
+        VideoError: missing, not a video, without frames, or truncated (less is there than the container declares).
     """
     try:
+        height, width = _first_size(path)
         with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise VideoError(f"{path} has no video stream")
-            stream = container.streams.video[0]
-            declared, rate = stream.frames, stream.average_rate or Fraction(16)
-            first = next(container.decode(stream), None)
-            if first is None:
-                raise VideoError(f"{path} has no frames")
-            height, width = _upright(first).shape[:2]
-        with av.open(str(path)) as container:
-            there = sum(1 for packet in container.demux(container.streams.video[0]) if packet.size > 0)
+            return _counted(path, container, height, width)
     except FileNotFoundError:
         raise VideoError(f"no video {str(path)!r}") from None
     except EOFError:
         raise VideoError(f"{path} has no frames") from None
     except FFmpegError as error:
         raise VideoError(f"{path} is not a video that can be read, or is truncated: {_reason(error)}") from error
-    if declared and there < declared:
-        raise VideoError(f"{path} is truncated: {there} of {declared} frames are there")
-    return VideoInfo(path, height, width, there, Fraction(rate))
 
 
 def read_frames(
@@ -128,6 +117,44 @@ def image_size(path: Path) -> tuple[int, int]:
     """Height and width of a still image."""
     with Image.open(path) as image:
         return image.height, image.width
+
+
+def _first_size(path: Path) -> tuple[int, int]:
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise VideoError(f"{path} has no video stream")
+        first = next(container.decode(container.streams.video[0]), None)
+        if first is None:
+            raise VideoError(f"{path} has no frames")
+        height, width = _upright(first).shape[:2]
+        return height, width
+
+
+def _counted(path: Path, container: Any, height: int, width: int) -> VideoInfo:
+    """Count the packets; refuse fewer, or an earlier end, than the container declares."""
+    stream = container.streams.video[0]
+    rate = Fraction(stream.average_rate or 16)
+    packets = [packet for packet in container.demux(stream) if packet.size > 0]
+    if len(packets) < stream.frames:
+        raise VideoError(f"{path} is truncated: {len(packets)} of {stream.frames} frames are there")
+    end = max(((p.pts or 0) + (p.duration or 0)) * p.time_base for p in packets)
+    declared = _declared_end(container)
+    if declared is not None and end + 2 / rate < declared:
+        raise VideoError(f"{path} is truncated: {float(end):.2f} of {float(declared):.2f} seconds are there")
+    return VideoInfo(path, height, width, sum(not packet.is_discard for packet in packets), rate)
+
+
+def _declared_end(container: Any) -> Fraction | None:
+    """Seconds that a Matroska or WebM file declares for its video; they do not declare a number of frames."""
+    if "matroska" not in container.format.name:
+        return None
+    tag = container.streams.video[0].metadata.get("DURATION")
+    if tag is not None:
+        hours, minutes, seconds = tag.split(":")
+        return Fraction(hours) * 3600 + Fraction(minutes) * 60 + Fraction(seconds)
+    if container.duration is None or len(container.streams) > 1:
+        return None
+    return Fraction(container.duration, av.time_base)
 
 
 def _resampled(frames: Iterator[Array], source: Fraction, target: Fraction) -> Iterator[Array]:

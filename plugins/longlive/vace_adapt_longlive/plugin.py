@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vace_adapt.contract import Capability, ChunkShapes, Injection, PipelineInfo, Support
+from vace_adapt.contract import Capability, ChunkShapes, Injection, NativeVideo, PipelineInfo, Support
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
 from vace_adapt_longlive.settings import WAN_1_3B, LongLiveSettings
@@ -15,6 +15,7 @@ INFO = PipelineInfo(
     hook_api=HOOK_API,
     upstream="NVlabs/LongLive@e52d9ef6865d843282a6b5e9d46d03b35f88929d",
     backbones={"1.3B": WAN_1_3B},
+    video=NativeVideo(height=480, width=832, rate=16),
     layouts={"native": Injection.ARGUMENTS, "official": Injection.HOOKS},
     capabilities={
         "sink": _FULL,
