@@ -23,3 +23,13 @@ def pipe():
     from vace_adapt import load_pipeline
 
     return load_pipeline("longlive", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def base():
+    """The base model alone: the same weights without any context path."""
+    from vace_adapt import load_pipeline
+
+    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    pipe.detach()
+    return pipe

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vace_adapt.context import references as references_module
-from vace_adapt.context.blocks import ContextBlock
+from vace_adapt.context.blocks import ContextBlock, ContextPath
 from vace_adapt.errors import InputError
 
 from .conftest import FRAMES, LAYERS, chunk_context, randn, references
@@ -30,28 +30,39 @@ def passes(tiny, context, chunks=4, steps=2):
     return found
 
 
-@pytest.mark.parametrize("form", ["joint", "cached"])
-@pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_control_latent_i_moves_hint_frame_i_only(tiny, fresh_path, form, count):
+def assert_local(tiny, path, form, count):
     """With the mixing between tokens switched off, a change of control latent i can be seen in hint frame i alone."""
-    for block in fresh_path.vace_blocks:
+    for block in path.vace_blocks:
         torch.nn.init.zeros_(block.attn1.to_out[0].weight)
         torch.nn.init.zeros_(block.attn1.to_out[0].bias)
     context = tiny.context(form)
-    context.path = fresh_path
+    context.path = path
     if count:
         context.set_references(references(count))
     latents, control = chunk(0)
-    context_chunk = chunk_context(context, control)
-    before = tiny.run(latents, context_chunk.source(0, 0.7))[1]
+    before = tiny.run(latents, chunk_context(context, control).source(0, 0.7))[1]
     for i in range(FRAMES):
         changed = control.clone()
         changed[:, :, i] += 1
-        context_chunk = chunk_context(context, changed)
-        after = tiny.run(latents, context_chunk.source(0, 0.7))[1]
+        after = tiny.run(latents, chunk_context(context, changed).source(0, 0.7))[1]
         for layer in LAYERS:
             moved = (after[layer] - before[layer]).unflatten(1, (FRAMES, TOKENS)).abs().amax(dim=(0, 2, 3)) > 0
             assert moved.tolist() == [frame == i for frame in range(FRAMES)]
+
+
+@pytest.mark.parametrize("form", ["joint", "cached"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_control_latent_i_moves_hint_frame_i_only(tiny, fresh_path, form, count):
+    assert_local(tiny, fresh_path, form, count)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_the_oracle_notices_hints_of_another_frame(tiny, fresh_path, monkeypatch, count):
+    """The shift that putting references into the latents causes elsewhere: control one frame off."""
+    real = ContextPath.entry
+    monkeypatch.setattr(ContextPath, "entry", lambda self, control: real(self, control.roll(1, dims=2)))
+    with pytest.raises(AssertionError):
+        assert_local(tiny, fresh_path, "cached", count)
 
 
 def test_cached_equals_recomputing_the_reference_rows_bit_for_bit(tiny, monkeypatch):
@@ -61,13 +72,12 @@ def test_cached_equals_recomputing_the_reference_rows_bit_for_bit(tiny, monkeypa
 
     recomputing = tiny.context("cached")
     recomputing.set_references(references(2))
-    real = references_module.ReferenceRows.remembered
 
-    def forgetful(self, *args):
-        self._made_for.clear()
-        return real(self, *args)
+    def recomputed(self, step, *args):
+        self._compute(step, *args)
+        return self._memory[step]
 
-    monkeypatch.setattr(references_module.ReferenceRows, "remembered", forgetful)
+    monkeypatch.setattr(references_module.ReferenceRows, "remembered", recomputed)
     anew = passes(tiny, recomputing)
     for a, b in zip(kept, anew, strict=True):
         assert all(torch.equal(a[layer], b[layer]) for layer in LAYERS)

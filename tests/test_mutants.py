@@ -1,0 +1,149 @@
+"""Every oracle can fail: a program broken in one place is caught by the oracle named beside it.
+
+Mutants of the arithmetic, caught by golden files, are beside the parity tests.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import oracles
+import pytest
+import torch
+
+from vace_adapt.cache.recent import RecentLatents
+from vace_adapt.cache.ring import RingCache
+from vace_adapt.conditioning.vae import EncoderStream
+from vace_adapt.context.references import ReferenceRows
+from vace_adapt.controls import HintScale
+from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.streaming import chunk as chunk_module
+from vace_adapt.streaming import control_path
+
+
+def patch(owner, name, change):
+    """A mutant: an attribute replaced by what `change` makes of it."""
+    return lambda monkeypatch: monkeypatch.setattr(owner, name, change(getattr(owner, name)))
+
+
+def always_a_part(real):
+    """Hints of nothing, where nothing was given."""
+    return lambda self, **given: real(self, **given) or [(1.0, False, False)]
+
+
+def hints_not_quite(real):
+    def forward(self, latents, timestep, text, layer_cache, hints=None):
+        def shifted(inputs):
+            return {layer: hint + 1e-6 for layer, hint in hints(inputs).items()}
+
+        return real(self, latents, timestep, text, layer_cache, None if hints is None else shifted)
+
+    return forward
+
+
+def never_made_anew(real):
+    """What was remembered stays, whatever the prompt."""
+
+    def remembered(self, step, *args):
+        return self._memory[step] if step in self._memory else real(self, step, *args)
+
+    return remembered
+
+
+def one_memory_for_all_steps(real):
+    return lambda self, step, *args: real(self, 0, *args) if 0 not in self._memory else self._memory[0]
+
+
+def one_encoder_memory_for_all(real):
+    """The VAE's causal memory kept in one place, whichever stream wrote it."""
+    shared = {}
+
+    def encode(self, pixels):
+        if self._state is not None:
+            self._state = shared["state"]
+        latents = real(self, pixels)
+        shared["state"] = self._state
+        return latents
+
+    return encode
+
+
+def one_ring_for_all(real):
+    shared = {}
+
+    def init(self, spec, rope, **options):
+        real(self, spec, rope, **options)
+        self.__dict__ = shared.setdefault(options["batch"], self.__dict__)
+
+    return init
+
+
+def noise_of_the_first_row(real):
+    return lambda seeds, *args: real([seeds[0]] * len(seeds), *args)
+
+
+def references_of_the_first_row(real):
+    def at(self, sigma):
+        rows = real(self, sigma)
+        return rows[:1].expand_as(rows)
+
+    return at
+
+
+def keeps_every_chunk(real):
+    def push(self, latents):
+        real(self, latents)
+        self.__dict__.setdefault("all", []).append(latents.clone())
+
+    return push
+
+
+def grows(real):
+    def push(self, latents):
+        real(self, latents)
+        self.latents = torch.cat([self.latents, latents], dim=2)
+
+    return push
+
+
+def nothing_grows(pipe):
+    oracles.nothing_grows(pipe, chunks=12, settled=8)
+
+
+MUTANTS = {
+    "hints though nothing is given": (patch(HintScale, "parts", always_a_part), oracles.no_hints_is_the_base),
+    "hints though the scale is 0": (patch(HintScale, "parts", always_a_part), oracles.scale_zero_is_the_base),
+    "hints are not quite added": (patch(CausalWan, "forward", hints_not_quite), oracles.zero_hints_are_the_base),
+    "an old prompt is remembered": (
+        patch(ReferenceRows, "remembered", never_made_anew), oracles.cached_references_equal_recomputed_ones,
+    ),
+    "one memory for all steps": (
+        patch(ReferenceRows, "remembered", one_memory_for_all_steps), oracles.cached_references_equal_recomputed_ones,
+    ),
+    "noise of the first row for all": (
+        patch(chunk_module, "draw", noise_of_the_first_row), oracles.a_batch_of_two_equals_two_streams,
+    ),
+    "reference noise of the first row for all": (
+        patch(control_path, "draw", noise_of_the_first_row), oracles.a_batch_of_two_equals_two_streams,
+    ),
+    "references of the first row for all": (
+        patch(ReferenceRows, "at", references_of_the_first_row), oracles.a_batch_of_two_equals_two_streams,
+    ),
+    "one encoder memory for all streams": (
+        patch(EncoderStream, "encode", one_encoder_memory_for_all), oracles.interleaved_streams_do_not_meet,
+    ),
+    "one cache for all streams": (
+        patch(RingCache, "__init__", one_ring_for_all), oracles.interleaved_streams_do_not_meet,
+    ),
+    "every chunk is kept": (patch(RecentLatents, "push", keeps_every_chunk), nothing_grows),
+    "a buffer grows": (patch(RecentLatents, "push", grows), nothing_grows),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_every_mutant_is_caught(mutant, monkeypatch, request):
+    breaks, oracle = MUTANTS[mutant]
+    needs = [request.getfixturevalue(name) for name in inspect.signature(oracle).parameters]
+    breaks(monkeypatch)
+    with pytest.raises(AssertionError):
+        oracle(*needs)
