@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vace_adapt.embedded.tiny import tiny_text_encoder
 from vace_adapt.weights.wan_keys import to_diffusers
 
 BLOCK = (
@@ -103,3 +104,10 @@ def _residual(stem: str) -> list[str]:
 
 def half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+
+
+def save_text_encoder(folder: Path) -> None:
+    """The tiny text encoder as a diffusers pipeline folder has it."""
+    text = tiny_text_encoder(0)
+    text.model.save_pretrained(folder / "text_encoder")
+    text.tokenizer.save_pretrained(folder / "tokenizer")

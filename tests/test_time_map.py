@@ -35,13 +35,6 @@ def test_first_latent_is_one_frame_then_four():
     assert [pixels_of(k) for k in range(4)] == [0, 1, 5, 9]
 
 
-@pytest.mark.parametrize(("pixels", "chunks"), [(1, 1), (9, 1), (10, 2), (21, 2), (22, 3)])
-def test_chunks_needed(pixels, chunks):
-    assert TimeMap(3, 3).chunks_for(pixels) == chunks
-
-
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="time map: rest must be at least 1, not 0"):
         TimeMap(3, 0)
-    with pytest.raises(InputError, match="a stream needs at least 1 frame, not 0"):
-        TimeMap(3, 3).chunks_for(0)

@@ -47,13 +47,6 @@ class TimeMap:
         """Absolute index of the chunk's first pixel frame."""
         return pixels_of(self.latent_start(chunk), self.stride)
 
-    def chunks_for(self, pixels: int) -> int:
-        """Chunks needed to cover `pixels` pixel frames (>= 1)."""
-        if pixels < 1:
-            raise InputError(f"a stream needs at least 1 frame, not {pixels}")
-        later = max(0, pixels - self.pixels(0))
-        return 1 + -(-later // self.pixels(1))
-
 
 def pixels_of(latents: int, stride: int = 4) -> int:
     """Pixel frames covered by the first `latents` latent frames of a stream (0 for 0)."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from support import golden, golden_names
 
 from vace_adapt.cli.main import main
-from vace_adapt.conditioning import encoder, masks, vae
+from vace_adapt.conditioning import encoder, vae
 from vace_adapt.context import blocks, chunk, stream
 from vace_adapt.errors import GoldenError
 from vace_adapt.models import causal_wan, wan_block
@@ -168,10 +168,6 @@ def test_every_mutant_is_caught(mutant, monkeypatch):
     breaks, name = MUTANTS[mutant]
     breaks(monkeypatch)
     assert replay(golden(name)).worst > 10 * TOLERANCE
-
-
-def test_masks_module_is_where_the_rules_are():
-    assert encoder.mask_frames is masks.mask_frames
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

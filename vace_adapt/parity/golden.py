@@ -42,7 +42,7 @@ class Golden:
     events: Sequence[Mapping[str, Any]]
     tensors: Mapping[str, Tensor]
 
-    def number(self, key: str) -> Any:
+    def value(self, key: str) -> Any:
         """A value of the config.
 
         Raises:

@@ -49,7 +49,7 @@ def replay(golden: Golden) -> Comparison:
 
 
 def _models(golden: Golden) -> tuple[CausalWan, ContextPath]:
-    numbers = golden.number("model_kwargs")
+    numbers = golden.value("model_kwargs")
     backbone = Backbone(
         dim=numbers["num_attention_heads"] * numbers["attention_head_dim"],
         ffn_dim=numbers["ffn_dim"],
@@ -115,7 +115,7 @@ def _hint_errors(golden: Golden, hints: Hints, skip: int, label: str) -> list[tu
     """Errors of scaled hints; the file's are unscaled, and have `skip` more rows in front."""
     scales = golden.tensor("input.scale").tolist()
     rows = []
-    for layer, scale in zip(golden.number("model_kwargs")["vace_layers"], scales, strict=True):
+    for layer, scale in zip(golden.value("model_kwargs")["vace_layers"], scales, strict=True):
         if scale and f"hint.0.0.{layer}" in golden.tensors:
             expected = golden.tensor(f"hint.0.0.{layer}")[:, skip:] * scale
             rows.append((f"{label} {layer}", max_error(hints[layer], expected)))

@@ -62,7 +62,7 @@ def _whole_groups(frames: Tensor, mask: Tensor, latents: int) -> tuple[Tensor, T
 
 
 def _vae(golden: Golden) -> AutoencoderKLWan:
-    vae = AutoencoderKLWan(**{key: golden.number(key) for key in CONFIG_KEYS}).eval()
+    vae = AutoencoderKLWan(**{key: golden.value(key) for key in CONFIG_KEYS}).eval()
     try:
         vae.load_state_dict(golden.weights())
     except RuntimeError as error:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from checkpoints import base_names, half, original, original_vae, vace_names
+from checkpoints import base_names, half, original, original_vae, save_text_encoder, vace_names
 from diffusers import AutoencoderKLWan
-from official_shape import OfficialShaped, count_hooks, equal_states, state_of
 from safetensors.torch import save_file
 from support import distance, frames, picture, same, stream
 
-from vace_adapt import WeightsSettings, load_pipeline
-from vace_adapt.contract import PipelineParts
-from vace_adapt.embedded.tiny import TINY, seeded, tiny_context_path, tiny_text_encoder, tiny_vae
+from vace_adapt import load_pipeline
+from vace_adapt.embedded.tiny import TINY, seeded, tiny_context_path, tiny_vae
 from vace_adapt.errors import CheckpointError
-from vace_adapt.loading import load_plugin
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt_longlive.settings import LongLiveSettings
 
 SETTINGS = LongLiveSettings(name="longlive")
@@ -84,9 +79,7 @@ def files(tmp_path_factory):
     state = {f"model.{name}": t for name, t in original(base.state_dict(), base_names(TINY.layers)).items()}
     averaged = {name.replace("model.", "model._fsdp_wrapped_module."): t + 0.01 for name, t in state.items()}
     torch.save({"generator": state, "generator_ema": averaged}, folder / "longlive_base.pt")
-    text = tiny_text_encoder(0)
-    text.model.save_pretrained(folder / "text" / "text_encoder")
-    text.tokenizer.save_pretrained(folder / "text" / "tokenizer")
+    save_text_encoder(folder / "text")
     tiny_vae(0).save_pretrained(folder / "vae")
     save_file(original(context.state_dict(), vace_names(2)), folder / "vace.safetensors")
     return {
@@ -152,105 +145,3 @@ def test_bfloat16_files_run_in_bfloat16(files, tmp_path):
     assert latents.dtype == torch.bfloat16
     assert found.parts.model.blocks[0].attn1.to_q.weight.dtype == torch.bfloat16
     assert found.parts.model.blocks[0].scale_shift_table.dtype == torch.float32
-
-
-# --- a live official model ----------------------------------------------------------------------------------------
-
-
-def live_pipeline(model, layout, settings=SETTINGS) -> Pipeline:
-    parts = PipelineParts(
-        model=model,
-        layout=layout,
-        settings=settings,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        backbone=TINY,
-        vae=tiny_vae(0),
-        text_encoder=tiny_text_encoder(0),
-        draws=len(settings.denoising_steps),
-    )
-    return Pipeline(load_plugin("longlive"), parts, tiny_context_path(0))
-
-
-def switched(pipe: Pipeline, chunks: int = 7) -> list[torch.Tensor]:
-    """A controlled stream with a reference, past the window, with a prompt switch."""
-    made = []
-    with pipe.stream("a red ball", height=32, width=48, references=[picture()]) as session:
-        session.feed(frames(9 + 12 * (chunks - 1)), last=True)
-        for index in range(chunks):
-            if index == 5:
-                session.update(prompt="a blue cube")
-            made.append(next(session).latents.clone())
-    return made
-
-
-@pytest.mark.parametrize("global_sink", [True, False])
-def test_live_model_equals_native_model(global_sink):
-    settings = LongLiveSettings(name="longlive", window=9, global_sink=global_sink)
-    native = seeded(lambda: CausalWan.of(TINY), 0, "base")
-    official = live_pipeline(OfficialShaped(native, settings.sink), "official", settings)
-    expected = switched(live_pipeline(copy.deepcopy(native), "native", settings))
-    assert distance(switched(official), expected) < 1e-4
-    official.detach()
-
-
-def test_a_live_model_comes_back_as_it_was():
-    model = OfficialShaped(seeded(lambda: CausalWan.of(TINY), 0, "base"), 3)
-    before, sizes = state_of(model), [block.self_attn.max_attention_size for block in model.blocks]
-    pipe = live_pipeline(model, "official")
-    controlled = switched(pipe, 2)
-    pipe.detach()
-    pipe.detach()
-    assert count_hooks(model) == 0
-    assert equal_states(state_of(model), before)
-    assert [block.self_attn.max_attention_size for block in model.blocks] == sizes
-    bare = stream(pipe, 2, control=False)
-    assert distance(bare, controlled) > 1e-3
-    assert same(bare, stream(live_pipeline(model, "official"), 2, control=False))
-
-
-def test_a_live_models_memory_can_be_taken_and_put_back():
-    pipe = live_pipeline(OfficialShaped(seeded(lambda: CausalWan.of(TINY), 0, "base"), 3), "official")
-    with pipe.stream("a", height=32, width=48, num_frames=9 + 12 * 6) as session:
-        for _ in range(5):
-            next(session)
-        assert session.cache.positions() == (0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14)
-        kept = session.cache.snapshot()
-        held = {name: tensor.clone() for name, tensor in session.cache.tensors().items()}
-        next(session)
-        assert not torch.equal(session.cache.tensors()["k.1"], held["k.1"])
-        session.cache.restore(kept)
-        assert all(torch.equal(tensor, held[name]) for name, tensor in session.cache.tensors().items())
-        session.cache.reset()
-        assert not any(tensor.any() for tensor in session.cache.tensors().values())
-    pipe.detach()
-
-
-def test_a_live_model_with_lora_on_it(tmp_path):
-    """peft first, then attach: hints are those of the adapted model, and the LoRA stays on the base."""
-    import peft
-
-    native = seeded(lambda: CausalWan.of(TINY), 0, "base")
-    plain = live_pipeline(OfficialShaped(native, 3), "official")
-    expected = switched(plain, 2)
-    plain.detach()
-    config = peft.LoraConfig(r=2, target_modules=r"native\.blocks\.\d+\.attn1\.to_q", init_lora_weights=False)
-    torch.manual_seed(0)
-    wrapped = peft.get_peft_model(OfficialShaped(native, 3), config)
-    pipe = live_pipeline(wrapped, "official")
-    assert distance(switched(pipe, 2), expected) > 1e-3
-    pipe.detach()
-    assert count_hooks(wrapped) == 0
-
-
-def test_a_live_model_brings_its_own_weights(files):
-    model = OfficialShaped(seeded(lambda: CausalWan.of(TINY), 0, "base"), 3)
-    without_base = {name: path for name, path in files.items() if name != "base"}
-    pipe = load_pipeline(
-        "longlive", model=model, layout="official", weights=without_base, device="cpu",
-        settings={"backbone": TINY.model_dump()},
-    )  # fmt: skip
-    assert pipe.attachment is not None
-    pipe.detach()
-    with pytest.raises(CheckpointError, match="a live model brings its own weights: give neither weights.base nor"):
-        load_pipeline("longlive", model=model, layout="official", weights=WeightsSettings(**files), device="cpu")

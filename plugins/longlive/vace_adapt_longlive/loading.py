@@ -13,7 +13,7 @@ from vace_adapt.weights.base import load_causal_wan
 from vace_adapt.weights.lora import load_lora
 from vace_adapt.weights.text import load_text_encoder
 from vace_adapt.weights.vae import load_vae
-from vace_adapt_longlive.official import check_model
+from vace_adapt_longlive.live import check_model
 from vace_adapt_longlive.settings import LongLiveSettings
 
 
@@ -31,7 +31,7 @@ def load_parts(
     ``lora.pt`` (top key ``generator_lora``).
     """
     backbone = settings.backbone
-    for part in ("vae", "text_encoder", *(() if model else ("base",))):
+    for part in ("vae", "text_encoder", *(("base",) if model is None else ())):
         _given(weights, part)
     where: Any = {"device": device, "dtype": dtype, "download": weights.download}
     if model is None:
@@ -49,7 +49,7 @@ def load_parts(
     elif weights.base or weights.lora:
         raise CheckpointError("a live model brings its own weights: give neither weights.base nor weights.lora")
     else:
-        check_model(model, settings)
+        check_model(model, layout, settings)
     weight = next(model.get_submodule("patch_embedding").parameters())
     where.update(device=weight.device, dtype=weight.dtype)
     return PipelineParts(

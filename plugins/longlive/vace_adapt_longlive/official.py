@@ -27,9 +27,7 @@ from vace_adapt.contract import (
     PipelineParts,
     Stream,
 )
-from vace_adapt.errors import CheckpointError
 from vace_adapt.models.schedule import FewStepSchedule
-from vace_adapt_longlive.settings import LongLiveSettings
 
 _one_call_at_a_time = threading.RLock()
 """The size of its attention is an attribute of the model, so streams in several threads take turns."""
@@ -55,24 +53,6 @@ def _hidden(output: Any) -> Tensor:
 def _write(output: Any, hidden: Tensor) -> Any:
     _, cache_update = output
     return hidden, cache_update
-
-
-def check_model(model: Any, settings: LongLiveSettings) -> None:
-    """Refuse a live model that is not what the settings say.
-
-    Raises:
-        CheckpointError: with both numbers.
-    """
-    blocks = list(model.get_submodule("blocks").children())
-    found = {
-        "width": (model.get_submodule("patch_embedding").weight.shape[0], settings.backbone.dim),
-        "number of blocks": (len(blocks), settings.backbone.layers),
-        "window (local_attn_size)": (model.local_attn_size, settings.window),
-        "sink (sink_size)": (blocks[0].self_attn.sink_size, settings.sink),
-    }
-    for what, (came, expected) in found.items():
-        if came != expected:
-            raise CheckpointError(f"the live model's {what} is {came}, the settings say {expected}")
 
 
 class OfficialCache:

@@ -65,16 +65,14 @@ class GoldenChunk:
 def replay(path: Path) -> Comparison:
     """Errors of every chunk's output and of every layer's cache."""
     golden = read_golden(path)
-    schedule = FewStepSchedule(
-        golden.number("steps_used"), shift=golden.number("timestep_shift"), warp=False, device=CPU
-    )
+    schedule = FewStepSchedule(golden.value("steps_used"), shift=golden.value("timestep_shift"), warp=False, device=CPU)
     model = _model(golden)
     cache = _cache(golden, model)
-    loop = LongLiveLoop(NativeDenoiser(model, schedule, cache), schedule, golden.number("context_noise"))
+    loop = LongLiveLoop(NativeDenoiser(model, schedule, cache), schedule, golden.value("context_noise"))
     events = {event["chunk"]: event for event in golden.events}
     rows = []
     start, prompt = 0, "a"
-    for index in range(golden.number("chunks")):
+    for index in range(golden.value("chunks")):
         event: Mapping[str, Any] = events.get(index, {})
         prompt = event.get("prompt", prompt)
         chunk = GoldenChunk(golden, index, start, prompt, index == 0 or bool(event), len(schedule))
@@ -90,17 +88,17 @@ def _model(golden: Golden) -> CausalWan:
     if not golden.config.get("qk_norm", True):
         raise GoldenError(f"{golden.path}: a model without qk_norm is not a Wan2.1 model")
     backbone = Backbone(
-        dim=golden.number("dim"),
-        ffn_dim=golden.number("ffn_dim"),
-        heads=golden.number("num_heads"),
-        layers=golden.number("num_layers"),
-        text_dim=golden.number("text_dim"),
-        text_len=golden.number("text_len"),
-        freq_dim=golden.number("freq_dim"),
-        latent_channels=golden.number("in_dim"),
-        patch=tuple(golden.number("patch_size")),
-        cross_attn_norm=golden.number("cross_attn_norm"),
-        eps=golden.number("eps"),
+        dim=golden.value("dim"),
+        ffn_dim=golden.value("ffn_dim"),
+        heads=golden.value("num_heads"),
+        layers=golden.value("num_layers"),
+        text_dim=golden.value("text_dim"),
+        text_len=golden.value("text_len"),
+        freq_dim=golden.value("freq_dim"),
+        latent_channels=golden.value("in_dim"),
+        patch=tuple(golden.value("patch_size")),
+        cross_attn_norm=golden.value("cross_attn_norm"),
+        eps=golden.value("eps"),
     )
     model = CausalWan.of(backbone).eval()
     try:
@@ -113,25 +111,25 @@ def _model(golden: Golden) -> CausalWan:
 def _cache(golden: Golden, model: CausalWan) -> LongLiveCache:
     """The file's window and sink; LongLive protects and pads its sink, Self-Forcing does neither."""
     batch, _, channels, height, width = golden.tensor("noise.0").shape
-    grid = (height // golden.number("patch_size")[1], width // golden.number("patch_size")[2])
+    grid = (height // golden.value("patch_size")[1], width // golden.value("patch_size")[2])
     longlive = golden.pipeline == "longlive"
-    window = golden.number("local_attn_size")
+    window = golden.value("local_attn_size")
     spec = RingSpec(
         slots=_slots(golden, grid[0] * grid[1]),
-        sink=golden.number("sink_size"),
+        sink=golden.value("sink_size"),
         evicts=window != -1,
         relative=golden.config.get("infinity", False),
         protect_sink=longlive,
         pad_sink=longlive,
     )
-    heads = golden.number("num_heads")
+    heads = golden.value("num_heads")
     ring = RingCache(
         spec,
-        RotaryGrid(golden.number("dim") // heads, grid, CPU),
-        layers=golden.number("num_layers"),
+        RotaryGrid(golden.value("dim") // heads, grid, CPU),
+        layers=golden.value("num_layers"),
         batch=batch,
         heads=heads,
-        head_dim=golden.number("dim") // heads,
+        head_dim=golden.value("dim") // heads,
         dtype=torch.float32,
         device=CPU,
     )
@@ -142,9 +140,9 @@ def _cache(golden: Golden, model: CausalWan) -> LongLiveCache:
 def _slots(golden: Golden, frame_tokens: int) -> int:
     if "cache.0.k" in golden.tensors:
         return golden.tensor("cache.0.k").shape[1] // frame_tokens
-    if golden.number("local_attn_size") != -1:
-        return int(golden.number("local_attn_size"))
-    return sum(golden.tensor(f"noise.{i}").shape[1] for i in range(golden.number("chunks")))
+    if golden.value("local_attn_size") != -1:
+        return int(golden.value("local_attn_size"))
+    return sum(golden.tensor(f"noise.{i}").shape[1] for i in range(golden.value("chunks")))
 
 
 def _cache_errors(golden: Golden, ring: RingCache) -> list[tuple[str, float]]:
@@ -155,7 +153,7 @@ def _cache_errors(golden: Golden, ring: RingCache) -> list[tuple[str, float]]:
     if "cache_positions" in golden.config:
         held = [positions[slot] for slot in order if positions[slot] >= 0]
         rows.append(("cache positions", 0.0 if held == golden.config["cache_positions"] else float("inf")))
-    for layer in range(golden.number("num_layers")):
+    for layer in range(golden.value("num_layers")):
         for name, tensor in (("k", ring.keys[layer]), ("v", ring.values[layer])):
             if f"cache.{layer}.{name}" in golden.tensors:
                 by_time = tensor.unflatten(1, (len(order), -1))[:, order].flatten(1, 2)
