@@ -12,9 +12,11 @@ import torch
 from support import HEIGHT, WIDTH, distance, frames, picture, same, stream
 
 from vace_adapt import ControlSettings, HintScale, load_pipeline
+from vace_adapt.conditioning.vae import DecoderStream, VaeCodec
 from vace_adapt.context.blocks import ContextBlock
 from vace_adapt.errors import InputError, SessionError, SettingsError
 from vace_adapt.hookspecs import hookimpl
+from vace_adapt.models.causal_wan import CausalBlock
 
 SIZE = {"height": HEIGHT, "width": WIDTH}
 
@@ -327,24 +329,37 @@ def test_a_pipeline_without_control_weights_takes_none(base):
             session.update(scale=0.5)
 
 
-def test_an_error_inside_a_chunk_ends_the_stream_but_not_the_pipeline(pipe, monkeypatch):
-    real, calls = ContextBlock.forward, []
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (VaeCodec, "encode_group", 2),
+        (ContextBlock, "forward", 3),
+        (CausalBlock, "forward", 9),
+        (DecoderStream, "decode", 1),
+    ],
+    ids=["encoding", "context path", "base model", "decoding"],
+)
+def test_an_error_inside_a_chunk_ends_the_stream_but_not_the_pipeline(pipe, monkeypatch, owner, name, call):
+    before = stream(pipe, 2, references=[picture()])
+    real, calls = getattr(owner, name), []
 
     def fails(self, *args):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == call:
             raise RuntimeError("out of memory")
         return real(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ContextBlock, "forward", fails)
-        session = opened(pipe)
+        patch.setattr(owner, name, fails)
+        session = opened(pipe, references=[picture()])
         session.feed(frames(9))
         with pytest.raises(RuntimeError, match="out of memory"):
             next(session)
-    with pytest.raises(SessionError, match=r"this stream failed at chunk 0 \(RuntimeError: out of memory\)"):
-        next(session)
-    assert same(stream(pipe, 2, control=False), stream(pipe, 2, control=False))
+    failed = r"this stream failed at chunk 0 \(RuntimeError: out of memory\)"
+    for use in (lambda: next(session), lambda: session.feed(frames(12)), lambda: session.update(prompt="x")):
+        with pytest.raises(SessionError, match=failed):
+            use()
+    assert same(stream(pipe, 2, references=[picture()]), before)
 
 
 def test_devices_and_dtypes_are_checked_by_name():

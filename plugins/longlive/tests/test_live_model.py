@@ -50,20 +50,38 @@ def test_a_live_model_comes_back_as_it_was():
     assert same(bare, stream(live_pipeline(model, "official", SETTINGS), 2, control=False))
 
 
-def test_a_live_models_memory_can_be_taken_and_put_back():
+@pytest.mark.parametrize("layout", ["native", "official"])
+@pytest.mark.parametrize("taken_at", [0, 2, 5])
+def test_the_memory_can_be_taken_at_any_chunk_and_put_back(layout, taken_at):
+    pipe = live_pipeline(native() if layout == "native" else OfficialShaped(native(), 3), layout, SETTINGS)
+    with pipe.stream("a", height=32, width=48, num_frames=9 + 12 * 9) as session:
+        for _ in range(taken_at):
+            next(session)
+        tensors, positions = session.cache.tensors(), session.cache.positions()
+        kept = session.cache.snapshot()
+        held = {name: tensor.clone() for name, tensor in tensors.items()}
+        for _ in range(3):
+            next(session)
+        assert not equal_states(tensors, held)
+        assert session.cache.positions() != positions
+        session.cache.restore(kept)
+        now = session.cache.tensors()
+        assert all(now[name] is tensor for name, tensor in tensors.items()), "the same objects for the whole stream"
+        assert equal_states(now, held)
+        assert session.cache.positions() == positions
+        session.cache.reset()
+        assert not any(tensor.any() for tensor in tensors.values())
+        assert set(session.cache.positions()) == {-1}
+    pipe.detach()
+
+
+def test_positions_of_a_live_models_memory():
     pipe = live_pipeline(OfficialShaped(native(), 3), "official", SETTINGS)
     with pipe.stream("a", height=32, width=48, num_frames=9 + 12 * 6) as session:
+        assert session.cache.positions() == (-1,) * 12
         for _ in range(5):
             next(session)
         assert session.cache.positions() == (0, 1, 2, 6, 7, 8, 9, 10, 11, 12, 13, 14)
-        kept = session.cache.snapshot()
-        held = {name: tensor.clone() for name, tensor in session.cache.tensors().items()}
-        next(session)
-        assert not torch.equal(session.cache.tensors()["k.1"], held["k.1"])
-        session.cache.restore(kept)
-        assert all(torch.equal(tensor, held[name]) for name, tensor in session.cache.tensors().items())
-        session.cache.reset()
-        assert not any(tensor.any() for tensor in session.cache.tensors().values())
     pipe.detach()
 
 

@@ -67,6 +67,7 @@ class OfficialCache:
     ) -> None:
         self.self_attention = self_attention
         self.text = text
+        self._text_buffers = [{name: layer[name] for name in ("k", "v")} for layer in text]
         self.recent = recent
         self.layout = layout
         self.frame_tokens = self_attention[0]["k"].shape[1] // layout.slots
@@ -124,6 +125,14 @@ class OfficialCache:
         self.recent.end = 0
         self.forget_prompt()
 
+    def own_text(self) -> None:
+        """Copy text keys and values that the model has made anew, as tensors of its own, into this stream's buffers."""
+        for layer, buffers in zip(self.text, self._text_buffers, strict=True):
+            for name, buffer in buffers.items():
+                if layer[name] is not buffer:
+                    buffer.copy_(layer[name])
+                    layer[name] = buffer
+
     def forget_prompt(self) -> None:
         """The model computes its text keys anew at its next call."""
         for layer in self.text:
@@ -180,6 +189,7 @@ class OfficialDenoiser:
                 cache_start=None,
                 sink_recache_after_switch=sink_recache_after_switch,
             )
+        self.cache.own_text()
         return flow
 
 
