@@ -16,7 +16,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -147,18 +147,23 @@ def measure(pipe: Pipeline, size: str, cases: list[str], chunks: int) -> dict[st
     return seconds
 
 
-def summary(seconds: dict[str, list[tuple[float, float]]]) -> dict[str, dict[str, float]]:
-    """Median seconds, and the median of the ratios to the base's chunk of the same round."""
+def summary(seconds: dict[str, list[tuple[float, float]]]) -> dict[str, dict[str, Any]]:
+    """Median seconds, and the quartiles (25, 50, 75 %) of the ratios to the base's chunk of the same round."""
     rows = {}
     for name, values in seconds.items():
         rounds = list(zip(values, seconds["base"], strict=True))
         rows[name] = {
             "seconds": statistics.median(whole for whole, _ in values),
             "vae_seconds": statistics.median(vae for _, vae in values),
-            "ratio": statistics.median(whole / base for (whole, _), (base, _) in rounds),
-            "ratio_without_vae": statistics.median((whole - vae) / (base - b) for (whole, vae), (base, b) in rounds),
+            "ratio": quartiles(whole / base for (whole, _), (base, _) in rounds),
+            "ratio_without_vae": quartiles((whole - vae) / (base - b) for (whole, vae), (base, b) in rounds),
         }
     return rows
+
+
+def quartiles(values: Iterable[float]) -> list[float]:
+    """25, 50 and 75 %."""
+    return statistics.quantiles(values, n=4, method="inclusive")
 
 
 def main() -> None:
@@ -167,7 +172,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="mid")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--chunks", type=int, default=8, help="chunks counted, after the window is full")
+    parser.add_argument("--chunks", type=int, default=16, help="chunks counted, after the window is full")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=Path)
@@ -203,7 +208,7 @@ def main() -> None:
     for case, row in result["rows"].items():
         print(
             f"{case:<32} {row['seconds']:8.3f} s, VAE {row['vae_seconds']:7.3f} s, "
-            f"x{row['ratio']:.3f}, without VAE x{row['ratio_without_vae']:.3f}"
+            f"x{row['ratio'][1]:.3f}, without VAE x{row['ratio_without_vae'][1]:.3f}"
         )
     print(output)
 

@@ -23,7 +23,7 @@ def overhead_table(path: Path) -> str:
         f"{result['size']} (width {backbone['dim']}, {backbone['layers']} blocks, {result['control_layers']} context "
         f"blocks, random weights), {result['height']}x{result['width']}, {result['frames_per_chunk']} frames a chunk, "
         f"{result['device']}, {result['dtype']}, torch {result['torch']}{compiled}; "
-        f"medians of {result['chunks']} chunks:",
+        f"medians of {result['chunks']} chunks, with the quartiles of the ratios:",
         "",
         "| stream | s per chunk | of which VAE | ratio to base | ratio without VAE |",
         "| --- | --- | --- | --- | --- |",
@@ -31,9 +31,14 @@ def overhead_table(path: Path) -> str:
     for name, row in result["rows"].items():
         lines.append(
             f"| {name} | {row['seconds']:.3f} | {row['vae_seconds']:.3f} | "
-            f"{row['ratio']:.2f} | {row['ratio_without_vae']:.2f} |"
+            f"{_ratio(row['ratio'])} | {_ratio(row['ratio_without_vae'])} |"
         )
     return "\n".join(lines)
+
+
+def _ratio(quartiles: list[float]) -> str:
+    low, middle, high = quartiles
+    return f"{middle:.2f} ({low:.2f} - {high:.2f})"
 
 
 def filled(readme: str) -> str:

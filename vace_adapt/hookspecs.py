@@ -59,7 +59,7 @@ def vace_describe() -> PipelineInfo:
     Required. First result.
 
     :returns: a frozen `PipelineInfo`; ``name`` equals the entry-point name, ``hook_api`` the `HOOK_API` written
-    against.
+        against.
 
     Must not import torch or read a file: ``vace-adapt list`` calls it for every installed plugin.
     Called once, right after loading.
@@ -139,7 +139,7 @@ def vace_locate_blocks(model: nn.Module, layout: str) -> BlockMap:
     :param model: the base transformer, bare or wrapped by peft.
     :param layout: the declared layout of `model`; never guessed from the object.
     :returns: one `BlockSite` for each block, in execution order. ``write(out, hidden(out))`` equals ``out`` bit for
-    bit.
+        bit.
 
     Must not change the model: two calls give the same answer and leave every bit in place.
     Called once per attach.
@@ -214,11 +214,10 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
 
     :param parts: what was loaded.
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
-        forward
-        pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
+        forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
         ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does.
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
-    normalisation.
+        normalisation.
 
     All randomness comes from ``chunk.noise``. Everything that outlives a chunk is in ``stream.cache`` or local to the
     generator: two streams of one model never meet. Called once per stream.

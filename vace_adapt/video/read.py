@@ -62,8 +62,8 @@ def read_frames(
     Args:
         info: from `probe`.
         height, width: of every frame made.
-        fps: resample to this rate, taking frames as evenly spaced (each made frame is the newest one shown by then); None
-            gives every frame.
+        fps: resample to this rate, taking the input's frames as evenly spaced: each made frame is the newest one shown
+            by then. None gives every frame.
         gray: [H, W] instead of [H, W, 3].
 
     Yields:
