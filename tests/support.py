@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -53,3 +55,8 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
 def distance(a: list[Tensor], b: list[Tensor]) -> float:
     """Largest abs difference of two streams."""
     return max(float((x - y).abs().max()) for x, y in zip(a, b, strict=True))
+
+
+def patch(owner: Any, name: str, change: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
+    """A mutant: an attribute replaced by what `change` makes of it."""
+    return lambda monkeypatch: monkeypatch.setattr(owner, name, change(getattr(owner, name)))

@@ -10,6 +10,7 @@ import inspect
 import oracles
 import pytest
 import torch
+from support import patch
 
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache
@@ -19,11 +20,6 @@ from vace_adapt.controls import HintScale
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.streaming import chunk as chunk_module
 from vace_adapt.streaming import control_path
-
-
-def patch(owner, name, change):
-    """A mutant: an attribute replaced by what `change` makes of it."""
-    return lambda monkeypatch: monkeypatch.setattr(owner, name, change(getattr(owner, name)))
 
 
 def always_a_part(real):

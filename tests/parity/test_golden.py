@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from support import golden, golden_names
+from support import golden, golden_names, patch
 
 from vace_adapt.cli.main import main
 from vace_adapt.conditioning import encoder, vae
@@ -26,11 +26,6 @@ FILES = golden_names("vace_batch") + golden_names("vace_encode")
 def test_equals_the_official_code(name):
     found = replay(golden(name))
     assert found.worst < TOLERANCE, found.rows
-
-
-def patch(owner, name, change):
-    """A mutant: an attribute replaced by what `change` makes of it."""
-    return lambda monkeypatch: monkeypatch.setattr(owner, name, change(getattr(owner, name)))
 
 
 def no_entry_tokens(real):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import golden, golden_names
+from support import golden, golden_names, patch
 
 from vace_adapt.attention import rope
 from vace_adapt.cache import ring
@@ -25,11 +25,6 @@ def test_equals_the_official_code(name):
     found = replay(golden(name))
     assert any(label.startswith("cache") for label, _ in found.rows)
     assert found.worst < TOLERANCE, found.rows
-
-
-def patch(owner, name, change):
-    """A mutant: an attribute replaced by what `change` makes of it."""
-    return lambda monkeypatch: monkeypatch.setattr(owner, name, change(getattr(owner, name)))
 
 
 def spec(**changed):
