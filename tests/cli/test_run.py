@@ -197,7 +197,7 @@ def test_a_run_folder_is_never_overwritten(tmp_path, capsys):
     assert main(arguments) == 0
     before = (folder / "output.mp4").stat().st_mtime_ns
     assert main(arguments) == 2
-    assert "already holds a run: choose another" in capsys.readouterr().err
+    assert f"output.folder '{folder}' is not empty: choose another" in capsys.readouterr().err
     assert (folder / "output.mp4").stat().st_mtime_ns == before
 
 
@@ -231,7 +231,7 @@ def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     deadline = time.time() + 90
-    while not folder.exists() and time.time() < deadline:
+    while not (folder / "output.mp4.partial").exists() and time.time() < deadline:
         time.sleep(0.05)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -275,13 +275,24 @@ def test_ctrl_c_while_the_files_get_their_names(tmp_path, monkeypatch):
     assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
 
 
-def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, capsys):
     def full(self, path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Metrics, "save_config", full)
-    with pytest.raises(OSError, match="No space left"):
-        main(["run", "task=text", "frames=9", *SMALL, f"output.folder={tmp_path / 'a' / 'run'}"])
+    assert main(["run", "task=text", "frames=9", *SMALL, f"output.folder={tmp_path / 'a' / 'run'}"]) == 2
+    assert capsys.readouterr().err.endswith("run cannot be written: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_in_the_middle_leaves_nothing(tmp_path):
+    code = (
+        "import resource, sys; from vace_adapt.cli.main import main; import vace_adapt.experiments.run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        f"sys.exit(main(['run', 'task=text', 'frames=57', 'output.quality=0', 'output.folder=a/run', *{SMALL}]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.splitlines()[-1]) == (2, "error: a/run cannot be written: File too large")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,7 +1,7 @@
 """One run: inputs through a pipeline into a run folder.
 
-The folder holds ``output.mp4``, ``sheet.png``, ``metrics.json`` and ``config.yaml``. It appears with the first finished
-chunk. A run that is interrupted keeps the chunks it made; a run that fails leaves nothing.
+The folder holds ``output.mp4``, ``sheet.png``, ``metrics.json`` and ``config.yaml``. A run that is interrupted keeps
+the chunks it made; a run that fails leaves nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from tqdm import tqdm
 
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import ChunkReport
-from vace_adapt.errors import InputError
+from vace_adapt.errors import VideoError
+from vace_adapt.experiments.folder import claimed
 from vace_adapt.experiments.interrupt import undisturbed
 from vace_adapt.experiments.metrics import Metrics
 from vace_adapt.experiments.source import Source
@@ -60,9 +60,13 @@ def run(settings: RunSettings, source: Source, *, progress: bool = True) -> RunR
         The files; None if it was interrupted before the first chunk.
 
     Raises:
-        VaceAdaptError: anything the settings or the inputs have wrong. Nothing is written then.
+        VaceAdaptError: anything the settings or the inputs have wrong, or a full disk. Nothing is left then.
     """
-    folder = _new_folder(settings)
+    with claimed(settings.output.folder, f"{settings.pipeline.name}-{settings.task.name}") as folder:
+        return _run(folder, settings, source, progress)
+
+
+def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) -> RunResult | None:
     pipeline = load_pipeline(
         settings.pipeline.name,
         weights=settings.weights,
@@ -129,17 +133,16 @@ class Output:
         self._metrics = Metrics(settings, pipeline)
         self._sheet = ContactSheet(("control", "mask", "output"))
         self._writer: VideoWriter | None = None
-        self._made_folders: list[Path] = []
         self._bar = tqdm(total=source.frames, unit="frame", disable=not progress, dynamic_ncols=True)
 
     def add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
         """Take a finished chunk, frames [T, H, W, 3], into all files or none."""
-        with undisturbed():
+        with undisturbed(), self._written():
             self._add(frames, fed, report)
 
     def finish(self, *, interrupted: bool) -> None:
         """Give every file its name, the video last."""
-        with undisturbed():
+        with undisturbed(), self._written():
             self._bar.close()
             if self._writer is not None:
                 self._finish(self._writer, interrupted)
@@ -149,10 +152,9 @@ class Output:
         self._bar.close()
         if self._writer is not None:
             self._writer.discard()
-            for name in (SHEET, METRICS, CONFIG):
-                (self.folder / name).unlink(missing_ok=True)
-        for folder in reversed(self._made_folders):
-            folder.rmdir()
+        for name in (VIDEO, SHEET, METRICS, CONFIG):
+            for path in self.folder.glob(f"{name}*"):
+                path.unlink()
 
     def _add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
         writer = self._open()
@@ -175,12 +177,16 @@ class Output:
 
     def _open(self) -> VideoWriter:
         if self._writer is None:
-            missing = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-            self._made_folders = missing[::-1]
-            self.folder.mkdir(parents=True, exist_ok=True)
             source, quality = self._source, self._settings.output.quality
             self._writer = VideoWriter(self.folder / VIDEO, source.height, source.width, source.rate, quality)
         return self._writer
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise VideoError(f"{self.folder} cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -201,14 +207,3 @@ def _output(
     except BaseException:
         output.discard()
         raise
-
-
-def _new_folder(settings: RunSettings) -> Path:
-    """The run folder; refuses one that has an output already."""
-    folder = settings.output.folder
-    if folder is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = Path("outputs") / f"{settings.pipeline.name}-{settings.task.name}-{stamp}"
-    if (folder / VIDEO).exists():
-        raise InputError(f"output.folder {str(folder)!r} already holds a run: choose another")
-    return folder

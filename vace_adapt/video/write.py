@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class VideoWriter:
         self.path = path
         self.frames = 0
         self._partial = path.with_name(path.name + ".partial")
-        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "faststart"})
+        self._container = av.open(str(self._partial.absolute()), "w", format="mp4", options={"movflags": "faststart"})
         self._stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": str(quality)})
         self._stream.height, self._stream.width = height, width
         self._stream.pix_fmt = "yuv420p"
@@ -44,5 +45,6 @@ class VideoWriter:
 
     def discard(self) -> None:
         """Leave nothing."""
-        self._container.close()
+        with suppress(OSError):  # closing writes, and what failed before may fail again
+            self._container.close()
         self._partial.unlink(missing_ok=True)
