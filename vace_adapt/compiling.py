@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _lock = threading.Lock()
 _eager_users = 0
+_stance: Any = None
 
 
 @contextmanager
@@ -20,21 +22,21 @@ def eagerly(compiled: bool) -> Iterator[None]:
     The compiler's stance belongs to the process, so it is changed by the first of several threads and put back by the
     last; another thread's compiled blocks may run eagerly meanwhile.
     """
-    global _eager_users
+    global _eager_users, _stance
     if not compiled:
         yield
         return
     with _lock:
         _eager_users += 1
         if _eager_users == 1:
-            torch.compiler.set_stance("force_eager")
+            _stance = torch.compiler.set_stance("force_eager")
     try:
         yield
     finally:
         with _lock:
             _eager_users -= 1
             if _eager_users == 0:
-                torch.compiler.set_stance("default")
+                _stance.__exit__(None, None, None)
 
 
 def mark_growing(tensor: Tensor, dim: int) -> None:

@@ -142,7 +142,7 @@ def vace_locate_blocks(model: nn.Module, layout: str) -> BlockMap:
         bit.
 
     Must not change the model: two calls give the same answer and leave every bit in place.
-    Called once per attach.
+    Called when a pipeline is made, and when its blocks are compiled.
 
     Example, for blocks that return their hidden states::
 

@@ -8,6 +8,7 @@ from support import distance, frames, picture, stream
 from torch._dynamo.utils import counters
 
 from vace_adapt import load_pipeline
+from vace_adapt.compiling import eagerly
 
 
 @pytest.fixture
@@ -42,6 +43,27 @@ def test_one_graph_for_each_kind_of_block_over_a_stream(graphs, references, rope
     assert graphs() == 2, "the base's block and the context block"
     switched(compiled, 3, references)
     assert graphs() == 2, "and none for another stream"
+
+
+def test_references_that_come_and_go_take_one_more_graph(graphs):
+    pipe = load_pipeline("longlive", device="cpu").compile(backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=False), pipe.stream("a", height=32, width=48) as session:
+        session.feed(frames(9 + 12 * 5))
+        for references in ([], [picture()], [picture(), picture(1)], [], [picture(2)], []):
+            session.update(references=references)
+            next(session)
+    assert graphs() == 3
+
+
+def test_rare_eager_passes_leave_the_compilers_stance_alone():
+    compiled = torch.compile(lambda x: x + 1, backend="eager")
+    compiled(torch.ones(2))
+    other = torch.ones(2, dtype=torch.float64)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        with eagerly(True):
+            compiled(other)
+        with pytest.raises(RuntimeError, match="fail_on_recompile"):
+            compiled(other)
 
 
 def test_inductor_gives_the_same_stream(graphs):

@@ -162,11 +162,25 @@ def test_paths_that_lead_nowhere_change_nothing(model):
 
 
 def test_a_hint_of_another_length_is_an_error_never_a_slice(model):
+    bare = model(*INPUTS)
     attachment = Attachment(model, sites(), (0, 2))
     text = r"hint \(2, 6, 8\) does not fit block 0's output \(2, 5, 8\)"
     with attachment.running(constant(1.0, 1.0, rows=6)), pytest.raises(AttachError, match=text):
         model(*INPUTS)
-    assert torch.equal(model(*INPUTS), model(*INPUTS)), "the model stays usable"
+    assert torch.equal(model(*INPUTS), bare), "the model stays usable"
+    attachment.detach()
+
+
+def test_hints_that_were_not_used_are_an_error(model):
+    """A model that was compiled as a whole and ran already does not see hooks that come later."""
+    attachment = Attachment(model, sites(), (0, 2))
+    with (
+        pytest.raises(AttachError, match="ran without the hooks on its blocks"),
+        attachment.running(constant(1.0, 1.0)),
+    ):
+        pass
+    with attachment.running(None):
+        pass
     attachment.detach()
 
 

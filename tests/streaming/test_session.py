@@ -114,7 +114,7 @@ def test_feeding_in_any_portions_is_the_same(pipe):
         for count in (2, 2, 1):
             for _ in range(count):
                 session.feed(next(portions))
-            while session._queue.frames >= session.shapes.time.pixels(session._index):
+            while session.waiting >= session.shapes.time.pixels(session._index):
                 made.append(next(session).latents.clone())
     assert same(made, together)
 

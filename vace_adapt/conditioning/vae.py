@@ -28,7 +28,7 @@ class VaeCodec:
         vae: an `AutoencoderKLWan`.
 
     Raises:
-        CheckpointError: another kind of VAE.
+        CheckpointError: another kind of VAE, layers of another stride than its config says, or unusable statistics.
     """
 
     def __init__(self, vae: Any) -> None:
@@ -38,13 +38,14 @@ class VaeCodec:
                 f"VACE needs the Wan2.1 VAE (16 channels, 4x8x8), not one of {config.z_dim} channels, "
                 f"{config.scale_factor_temporal}x{config.scale_factor_spatial}x{config.scale_factor_spatial}"
             )
+        _check_stride(config)
         self.vae = vae
         self.channels: int = config.z_dim
         self.stride = (4, 8, 8)
         weight = vae.quant_conv.weight
         self.dtype: torch.dtype = weight.dtype
         self.device: torch.device = weight.device
-        statistics = (torch.tensor(values, dtype=torch.float32) for values in (config.latents_mean, config.latents_std))
+        statistics = (_statistic(config, name) for name in ("latents_mean", "latents_std"))
         self._mean, self._std = (values.view(1, -1, 1, 1, 1).to(self.device) for values in statistics)
         self._encoder_memories = _causal_convolutions(vae.encoder)
         self._decoder_memories = _causal_convolutions(vae.decoder)
@@ -170,8 +171,11 @@ class ZeroVideo:
 
     def state_after(self, latents: int) -> State:
         """The encoder's memory after that many latent frames of zeros."""
-        if self._settled and latents >= len(self._known):
-            return list(self._state)
+        with self._lock:
+            while not self._settled and len(self._known) < latents:
+                self._advance()
+            if len(self._known) <= latents:
+                return list(self._state)
         state = self._codec.new_encoder_state()
         for i in range(latents):
             self._codec.encode_group(self.pixels(4 if i else 1), state)
@@ -180,6 +184,8 @@ class ZeroVideo:
     def _advance(self) -> None:
         before = list(self._state)
         encoded = self._codec.encode_group(self.pixels(4 if self._known else 1), self._state)
+        if not torch.isfinite(encoded).all():
+            raise CheckpointError("the VAE encodes black frames to values that are not finite: its weights are damaged")
         if self._known and all(_same(a, b) for a, b in zip(before, self._state, strict=True)):
             self._settled = True
         self._known.append(encoded)
@@ -203,6 +209,33 @@ class DecoderStream:
             frames.append(vae.decoder(latent, feat_cache=self._state, feat_idx=[0], **first))
             self._started = True
         return torch.cat(frames, dim=2).clamp(-1.0, 1.0)
+
+
+def _check_stride(config: Any) -> None:
+    """Refuse layers of another stride than the scale factors say."""
+    levels = len(config.dim_mult) - 1
+    space, time = 2**levels, 2 ** sum(map(bool, config.temperal_downsample[:levels]))
+    if (space, time) != (config.scale_factor_spatial, config.scale_factor_temporal):
+        raise CheckpointError(
+            f"a VAE with dim_mult {list(config.dim_mult)} and temperal_downsample {list(config.temperal_downsample)} "
+            f"has stride {time}x{space}x{space}, its config says "
+            f"{config.scale_factor_temporal}x{config.scale_factor_spatial}x{config.scale_factor_spatial}"
+        )
+
+
+def _statistic(config: Any, name: str) -> Tensor:
+    """`latents_mean` or `latents_std`, one finite number for each channel; deviations over 0."""
+    try:
+        values = torch.tensor(getattr(config, name), dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{name} of the VAE must be a list of numbers, not {getattr(config, name)!r}") from error
+    if values.shape != (config.z_dim,):
+        raise CheckpointError(f"{name} of the VAE is {list(values.shape)}, expected [{config.z_dim}]")
+    if not values.isfinite().all():
+        raise CheckpointError(f"{name} of the VAE must be finite, not {values.tolist()}")
+    if name == "latents_std" and not (values > 0).all():
+        raise CheckpointError(f"{name} of the VAE must be over 0, not {float(values.min()):g}")
+    return values
 
 
 def _causal_convolutions(module: nn.Module) -> int:

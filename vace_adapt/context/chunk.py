@@ -28,7 +28,7 @@ class ChunkContext:
         stream: what the chunks share.
         shape: B and F of the chunk.
         control: control latents [B, 96, F, h, w], or None where nothing was given.
-        nothing: makes [B, 96, F, h, w]: what "nothing given" encodes to. Called where it is needed.
+        nothing: makes [B, 96, F, h, w]: what "nothing given" encodes to. Called here, where a pass will need it.
     """
 
     def __init__(
@@ -38,12 +38,16 @@ class ChunkContext:
         self._path = stream.path
         self._scale = stream.scale
         self._references = stream.references
-        self._control = control
-        self._nothing = nothing
         self._batch, self._frames = shape
         self._entries: dict[Given, Tensor] = {}
         self._row_factors: Tensor | None = None
         self._parts = self._scale.parts(control=control is not None, references=self._references is not None)
+        self._given: dict[Given, Tensor] = {} if control is None else {"control": control}
+        if any(not with_control for _, with_control, _ in self._parts):
+            self._given["nothing"] = empty = nothing()
+            if self._references is not None and stream.form == "references_only":
+                shown = self._references.control
+                self._given["references"] = torch.cat([shown, empty[:, :, shown.shape[2] :]], dim=2)
 
     @property
     def runs(self) -> bool:
@@ -116,18 +120,8 @@ class ChunkContext:
     def _rows(self, given: Given, inputs: BlockInputs) -> Tensor:
         """Chunk rows as they enter block 0: [B, L, D]. Their projected control tokens are computed once per chunk."""
         if given not in self._entries:
-            self._entries[given] = self._path.entry(self._latents(given).to(self._path.dtype))
+            self._entries[given] = self._path.entry(self._given[given].to(self._path.dtype))
         return self._entries[given] + inputs.hidden
-
-    def _latents(self, given: Given) -> Tensor:
-        if given == "control":
-            assert self._control is not None
-            return self._control
-        if given == "references":
-            assert self._references is not None
-            shown = self._references.control
-            return torch.cat([shown, self._nothing()[:, :, shown.shape[2] :]], dim=2)
-        return self._nothing()
 
     # --- factors ------------------------------------------------------------------------------------------------------
 

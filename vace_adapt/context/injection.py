@@ -57,14 +57,22 @@ class Attachment:
 
     @contextmanager
     def running(self, source: HintSource | None) -> Iterator[None]:
-        """Within it, this thread's calls of the model run with the hints of `source`; with None, bare."""
+        """Within it, this thread's call of the model runs with the hints of `source`; with None, bare.
+
+        Raises:
+            AttachError: the model ran without its first block's hook, so the hints were not used.
+        """
         self._local.source = source
-        self._local.hints = {}
+        self._local.hints = None
         try:
             yield
+            if source is not None and self._local.hints is None:
+                raise AttachError(
+                    "the model ran without the hooks on its blocks: was it compiled as a whole before it was attached? "
+                    "Compile its blocks instead"
+                )
         finally:
-            self._local.source = None
-            self._local.hints = {}
+            self._local.source = self._local.hints = None
 
     def detach(self) -> None:
         """Take every hook off; the model is what it was, bit for bit. Doing it twice does no harm."""
@@ -82,7 +90,7 @@ class Attachment:
 
     def _adder(self, layer: int, site: BlockSite) -> Any:
         def add(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            hints: Hints = getattr(self._local, "hints", {})
+            hints: Hints = getattr(self._local, "hints", None) or {}
             if layer not in hints:
                 return None
             hidden, hint = site.hidden(output), hints[layer]

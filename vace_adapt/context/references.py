@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vace_adapt.attention.rope import Rotation
 from vace_adapt.cache.text import TextMemory
-from vace_adapt.compiling import eagerly
+from vace_adapt.compiling import eagerly, mark_growing
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
 from vace_adapt.contract import BlockInputs
 
@@ -95,6 +95,10 @@ class ReferenceRows:
             self._memory[step] = [
                 ReferenceLayer(rows.new_empty(shape), rows.new_empty(shape)) for _ in self._path.layers
             ]
+            if self._path.compiled:
+                for layer in self._memory[step]:
+                    mark_growing(layer.key, 1)
+                    mark_growing(layer.value, 1)
         with eagerly(self._path.compiled):
             for i, block in enumerate(self._path.vace_blocks):
                 store = self._memory[step][i]

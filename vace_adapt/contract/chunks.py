@@ -24,6 +24,7 @@ class ChunkShapes:
         height, width: latent height and width.
         patch: latent frames, rows, columns of a token.
         stride: pixel frames, rows, columns of a latent position.
+        max_latents: latent frames a stream can have in all; None where it has no end.
     """
 
     time: TimeMap
@@ -32,9 +33,12 @@ class ChunkShapes:
     width: int
     patch: tuple[int, int, int]
     stride: tuple[int, int, int]
+    max_latents: int | None = None
 
     @classmethod
-    def of(cls, backbone: Backbone, time: TimeMap, height: int, width: int) -> ChunkShapes:
+    def of(
+        cls, backbone: Backbone, time: TimeMap, height: int, width: int, max_latents: int | None = None
+    ) -> ChunkShapes:
         """Shapes of a stream of `height` x `width` pixels.
 
         Raises:
@@ -47,7 +51,7 @@ class ChunkShapes:
                     f"{name} {side} is not a positive multiple of {unit}: nearest are {low} and {low + unit}"
                 )
         h, w = height // backbone.stride[1], width // backbone.stride[2]
-        return cls(time, backbone.latent_channels, h, w, backbone.patch, backbone.stride)
+        return cls(time, backbone.latent_channels, h, w, backbone.patch, backbone.stride, max_latents)
 
     @property
     def pixel_height(self) -> int:
@@ -66,6 +70,14 @@ class ChunkShapes:
     def frame_tokens(self) -> int:
         rows, columns = self.grid
         return rows * columns
+
+    @property
+    def most_pixels(self) -> int | None:
+        """Pixel frames of the whole chunks that fit into `max_latents`; None where there is no end."""
+        if self.max_latents is None:
+            return None
+        later = max(0, self.max_latents - self.time.first) // self.time.rest
+        return self.time.pixel_start(1 + later) if self.max_latents >= self.time.first else 0
 
     def latent_shape(self, batch: int, chunk: int) -> tuple[int, int, int, int, int]:
         """[B, C, F, h, w] of a chunk."""

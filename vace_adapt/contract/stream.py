@@ -130,7 +130,8 @@ class ChunkReport:
         seconds: wall time from asking for the chunk to having its frames.
         controlled: whether the context path ran.
         references: number of references in force.
-        cache_bytes: bytes of the stream's memory.
+        cache_bytes: bytes of the base model's cache and of what the context path remembers. The memories of the VAE's
+            causal convolutions, which grow with the picture and not with the stream, are not in it.
         peak_memory_bytes: peak device memory (CUDA) or peak resident memory of the process so far.
     """
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import ChunkReport
-from vace_adapt.errors import VideoError
+from vace_adapt.errors import InputError, VideoError
 from vace_adapt.experiments.folder import claimed
 from vace_adapt.experiments.interrupt import undisturbed
 from vace_adapt.experiments.metrics import Metrics
@@ -89,8 +89,19 @@ def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) ->
         ) as session,
         _output(folder, settings, source, pipeline, progress) as output,
     ):
+        _check_switches(session, settings, source)
         _stream(session, settings, source, output)
     return output.result
+
+
+def _check_switches(session: Session, settings: RunSettings, source: Source) -> None:
+    time = session.shapes.time
+    last = next(index for index in itertools.count() if time.pixel_start(index + 1) >= source.frames)
+    for switch in settings.switches:
+        if switch.chunk > last:
+            raise InputError(
+                f"switches: there is no chunk {switch.chunk}, {source.frames} frames end with {last}"
+            )
 
 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:

@@ -65,9 +65,24 @@ class ControlPath:
         if scale.frames is not None and len(scale.frames) != longest:
             raise InputError(f"scale has {len(scale.frames)} frame factors, a chunk has {longest} latent frames")
 
-    def check(self, *, control: bool, references: int, chunk: int) -> None:
-        """Refuse inputs of a chunk that cannot work together."""
-        self._context.check(control=control, references=references, frames=self._shapes.time.latents(chunk))
+    def check(
+        self, references: tuple[Tensor | None] | None, scale: HintScale | None, *, control: bool, chunk: int
+    ) -> None:
+        """Refuse inputs of a chunk that cannot work together.
+
+        Args:
+            references: a change of references, wrapped; None for no change.
+            scale: a change of the scale, or None.
+            control: whether control frames were fed for it.
+            chunk: its number.
+        """
+        scale = scale or self._context.scale
+        count = self.references
+        if references is not None:
+            (images,) = references
+            count = 0 if images is None else images.shape[2]
+        heard = bool(scale.parts(control=control, references=False))
+        self._context.check(control=heard, references=count, frames=self._shapes.time.latents(chunk))
 
     def set_scale(self, scale: HintScale) -> None:
         self._context.scale = scale
@@ -91,11 +106,11 @@ class ControlPath:
 
     def chunk(self, chunk: int, control: Control | None) -> ChunkContext:
         """Encode what was given for a chunk."""
-        if control is None or self._context.scale.control == 0:
+        if control is not None and self._context.scale.parts(control=True, references=False):
+            encoded = self._encoder.control(chunk, control.frames, control.mask)
+        else:
             self._encoder.skip(chunk)
             encoded = None
-        else:
-            encoded = self._encoder.control(chunk, control.frames, control.mask)
         shape = len(self._seeds), self._shapes.time.latents(chunk)
         return ChunkContext(self._context, shape, encoded, partial(self._encoder.nothing, chunk))
 

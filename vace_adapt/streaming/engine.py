@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -26,13 +27,17 @@ class Engine:
         codec: the VAE.
         patch_embedding: the base's own, latents [B, C, F, h, w] to [B, D, F, rows, columns].
         device, dtype: of the base model.
+        live: whether the base model is an object of the user's, which is left as it is.
         attachment: the hooks on a live model; None where the model takes hints as an argument.
     """
 
-    def __init__(self, hooks: PipelineHooks, parts: PipelineParts, context: ContextPath | None) -> None:
+    def __init__(
+        self, hooks: PipelineHooks, parts: PipelineParts, context: ContextPath | None, *, live: bool = False
+    ) -> None:
         self.hooks = hooks
         self.parts = parts
         self.context = context
+        self.live = live
         self.codec = VaeCodec(parts.vae)
         self.device = parts.device
         self.dtype = parts.dtype
@@ -44,14 +49,16 @@ class Engine:
         context.attends = [hooks.wrap_attention(attend, layer, parts.model) for layer in range(len(context.layers))]
         if hooks.info.layouts[parts.layout] is Injection.HOOKS:
             self.attachment = Attachment(parts.model, blocks, context.layers)
+            weakref.finalize(self, self.attachment.detach)
 
     def compile(self, **options: Any) -> Self:
         """`torch.compile` every base block and every context block (options as torch takes them); returns itself.
 
-        One graph serves all blocks of a kind over the whole stream. A live model is left as its owner compiled it.
+        One graph serves all blocks of a kind over the whole stream, a second one where references come and go, or
+        where a sink is no whole number of chunks. A live model is left as its owner compiled it.
         """
         chosen = {"fullgraph": True, **options}
-        if self.attachment is None:
+        if not self.live:
             for site in self.hooks.locate_blocks(self.parts.model, self.parts.layout).sites:
                 self.parts.model.get_submodule(site.path).compile(**chosen)
             self.parts = dataclasses.replace(self.parts, compiled=True)

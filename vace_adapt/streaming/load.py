@@ -12,7 +12,7 @@ from torch import nn
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
 from vace_adapt.embedded.tiny import tiny_context_path
-from vace_adapt.errors import InputError, closest
+from vace_adapt.errors import InputError, SettingsError, closest
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
 from vace_adapt.streaming.pipeline import Pipeline
@@ -43,8 +43,9 @@ def load_pipeline(
         settings: the plugin's numbers; what is not named has the official default.
         model: a live base model of the official repository, to use instead of ``weights.base``.
         layout: which of the plugin's declared layouts `model` has.
-        device: ``auto`` (cuda, else mps, else cpu), or any torch device.
-        dtype: ``auto`` (bfloat16 on cuda, else float32), ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto`` (cuda, else mps, else cpu), or any torch device. A live model stays where it is.
+        dtype: ``auto`` (bfloat16 on cuda, else float32), ``float32``, ``bfloat16`` or ``float16``. A live model keeps
+            its own.
         seed: of the embedded tiny weights.
         observers: objects implementing `vace_chunk_done`.
 
@@ -59,20 +60,27 @@ def load_pipeline(
     chosen_layout = _layout(hooks, layout, model)
     given = settings if isinstance(settings, PipelineSettings) else {"name": name, **(settings or {})}
     numbers = validated(hooks.settings_type(), given, "pipeline")
+    if numbers.name != name:
+        raise SettingsError(f"pipeline.name: the settings are for {numbers.name!r}, the pipeline is {name!r}")
     files = validated(WeightsSettings, weights or {}, "weights")
     if model is None and files.embedded:
         return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed)
     parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, chosen_layout)
-    return Pipeline(hooks, parts, _context(files, parts))
+    return Pipeline(hooks, parts, _context(files, parts), live=model is not None)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """``auto`` to the best device there is; anything else as torch reads it."""
+    """``auto`` to the best device there is; anything else as torch reads it, if it is there."""
     if device != "auto":
         try:
-            return torch.device(device)
-        except RuntimeError:
+            chosen = torch.device(device)
+        except (RuntimeError, TypeError):
             raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, not {device!r}") from None
+        try:
+            torch.zeros(1, device=chosen).item()
+        except Exception as error:
+            raise InputError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -80,12 +88,12 @@ def pick_device(device: str | torch.device) -> torch.device:
 
 def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     """``auto`` to what the device computes best; anything else by name."""
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
     if dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if dtype not in DTYPES:
-        raise InputError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}{closest(dtype, DTYPES)}")
+        raise InputError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}{closest(str(dtype), DTYPES)}")
     return DTYPES[dtype]
 
 

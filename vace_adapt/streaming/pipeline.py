@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vace_adapt.controls import ControlSettings, HintScale
@@ -49,7 +50,22 @@ class Pipeline(Engine):
         settings = validated(ControlSettings, controls or {}, "controls")
         if scale is not None:
             settings = settings.model_copy(update={"scale": scale_of(scale)})
-        seeds = [int(row) for row in seed] if isinstance(seed, Sequence) else [int(seed)]
-        if not seeds:
-            raise InputError("seed is an empty list: give one seed for each batch row")
-        return Session(self, prompt, seeds, height, width, references, num_frames, settings)
+        height, width = _whole("height", height), _whole("width", width)
+        num_frames = None if num_frames is None else _whole("num_frames", num_frames)
+        return Session(self, prompt, _seeds(seed), height, width, references, num_frames, settings)
+
+
+def _seeds(seed: int | Sequence[int]) -> list[int]:
+    """One for each batch row."""
+    rows: Any = [seed] if isinstance(seed, (str, bytes)) or not isinstance(seed, Iterable) else seed
+    seeds = [_whole("seed", row) for row in rows]
+    if not seeds:
+        raise InputError("seed is an empty list: give one seed for each batch row")
+    return seeds
+
+
+def _whole(name: str, number: Any) -> int:
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, not {number!r}") from None

@@ -53,6 +53,8 @@ class InputReader:
         """References [B, 3, R, H, W] in [-1, 1]; None for none."""
         if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
             raise InputError("references must be a list of images, not one image")
+        if not isinstance(images, Sequence):
+            raise InputError(f"references must be a list of images, not {type(images).__name__}")
         if all(isinstance(row, (list, tuple)) and not row for row in images):
             return None
         pixels = references_to_tensor(images, self._controls.reference_fit, *self._rows)
@@ -65,6 +67,9 @@ class InputReader:
     def prompt(self, prompt: str | Sequence[str]) -> Prompt:
         """One prompt for all rows, or one for each, with its embeddings on the base's device and in its dtype."""
         batch = self._rows[0]
+        listed = isinstance(prompt, Sequence) and all(isinstance(words, str) for words in prompt)
+        if not listed:
+            raise InputError(f"prompt must be text, or one text for each batch row, not {prompt!r}")
         words = (prompt,) * batch if isinstance(prompt, str) else tuple(prompt)
         if len(words) != batch:
             raise InputError(f"{len(words)} prompts are given, the stream has {batch} batch rows")

@@ -3,39 +3,29 @@
 Inputs declare their life. The prompt, the references and the scale hold until they are changed; control frames and
 masks belong to the chunk they were fed for and expire with it. Whatever is fed or changed takes effect at the next
 chunk, never inside one. Everything is checked where it is given, before anything changes; a refused call leaves the
-stream as it was.
+stream as it was. Giving and taking may happen in different threads; chunks are made one after another.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
-from vace_adapt.conditioning.pixels import Frames, tensor_to_frames
-from vace_adapt.conditioning.vae import DecoderStream
-from vace_adapt.contract import ChunkReport, HintSource
+from vace_adapt.conditioning.pixels import Frames
+from vace_adapt.contract import CacheOps, ChunkReport
 from vace_adapt.controls import ControlSettings, HintScale
 from vace_adapt.errors import InputError, SessionError
 from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
 from vace_adapt.streaming.control_path import ControlPath
 from vace_adapt.streaming.engine import Engine
+from vace_adapt.streaming.inbox import Changes, Inbox
+from vace_adapt.streaming.loop import Loop
 from vace_adapt.streaming.memory import peak_bytes
-from vace_adapt.streaming.queue import Control, ControlQueue
+from vace_adapt.streaming.queue import Control
 from vace_adapt.streaming.reader import InputReader, Prompt, References, scale_of
-
-
-@dataclass
-class _Pending:
-    """Changes that wait for the next chunk; None means no change. References are wrapped: (None,) takes them away."""
-
-    prompt: Prompt | None = None
-    references: tuple[Tensor | None] | None = None
-    scale: HintScale | None = None
 
 
 class Session:
@@ -72,23 +62,24 @@ class Session:
         self.controls = controls
         self.num_frames = num_frames
         self.shapes = engine.hooks.chunk_shapes(engine.parts, height, width)
+        self._check_length(0 if num_frames is None else num_frames)
         self._reader = InputReader(engine, self.shapes, self.batch, controls)
         self._path = ControlPath.open(engine, self.shapes, controls, self.seeds)
-        self._pending = _Pending(prompt=self._reader.prompt(prompt))
         images = self._reader.references(references)
         if images is not None:
             self._need_control("references")
-            self._pending.references = (images,)
-        self.cache = engine.hooks.cache_ops(engine.parts, self.shapes, self.batch)
-        self._queue = ControlQueue()
-        self._decoder = DecoderStream(engine.codec)
-        self._decode_state: list[object] = []
+        self._inbox = Inbox(Changes(self._reader.prompt(prompt), None if images is None else (images,)))
         self._index = 0
         self._made = 0
         self._prompt: Prompt | None = None
-        self._staged: SessionChunk | None = None
         self._closed: str | None = None
-        self._latents = engine.hooks.stream(engine.parts, self)
+        self._turn = threading.RLock()
+        self._loop = Loop(engine, self.shapes, self.batch)
+
+    @property
+    def cache(self) -> CacheOps:
+        """The base model's memory of this stream; gone once the stream is closed."""
+        return self._loop.cache
 
     # --- giving -------------------------------------------------------------------------------------------------------
 
@@ -107,7 +98,7 @@ class Session:
         """
         self._check_open()
         self._need_control("control frames")
-        self._queue.add(*self._reader.control(control, mask), last=last)
+        self._inbox.feed(*self._reader.control(control, mask), last=last)
 
     def update(
         self,
@@ -129,23 +120,31 @@ class Session:
             Unsupported: another prompt inside a stream, where the pipeline declares no prompt switch.
         """
         self._check_open()
-        changed = _Pending(**vars(self._pending))
-        if prompt is not None:
-            if self._index > 0:
-                self.engine.hooks.require("prompt_switch")
-            changed.prompt = self._reader.prompt(prompt)
-        if references is not None:
+        changes = Changes(
+            prompt=None if prompt is None else self._reader.prompt(prompt),
+            references=None if references is None else (self._reader.references(references),),
+            scale=None if scale is None else scale_of(scale),
+        )
+        if changes.prompt is not None and self._index > 0:
+            self.engine.hooks.require("prompt_switch")
+        if changes.references is not None:
             self._need_control("references")
-            changed.references = (self._reader.references(references),)
-        if scale is not None:
-            changed.scale = scale_of(scale)
-            self._need_control("scale").check_scale(changed.scale)
-        self._pending = changed
+        if changes.scale is not None:
+            self._need_control("scale").check_scale(changes.scale)
+        self._inbox.change(changes)
 
     def close(self) -> None:
-        """End the stream and let its memory go. Doing it twice does no harm."""
-        if self._closed is None:
-            self._end("is closed")
+        """End the stream and let its memory go, once the chunk that is being made is done. Doing it twice does no
+        harm.
+        """
+        with self._turn:
+            if self._closed is None:
+                self._end("is closed")
+
+    @property
+    def waiting(self) -> int:
+        """Control frames that were fed and not used yet."""
+        return self._inbox.frames
 
     # --- taking -------------------------------------------------------------------------------------------------------
 
@@ -161,26 +160,27 @@ class Session:
                 references; feed or change, and go on.
             SessionError: the stream is closed or has failed.
         """
-        self._check_open()
-        left = self._frames_left()
-        if left == 0:
-            raise StopIteration
-        begin = time.perf_counter()
-        control = self._take_control()
-        try:
-            with torch.no_grad():
-                chunk, controlled = self._begin(control)
-                latents, frames = self._make(chunk)
-        except BaseException as error:
-            self._end(f"failed at chunk {self._index} ({type(error).__name__}: {error})")
-            raise
-        kept = frames.shape[1] if left is None else min(frames.shape[1], left)
-        kept = kept if control is None else min(kept, control.real)
-        self._index += 1
-        self._made += kept
-        report = self._report(chunk, kept, time.perf_counter() - begin, controlled)
-        self.engine.hooks.chunk_done(report)
-        return StreamedChunk(frames[:, :kept], latents, report)
+        with self._turn:
+            self._check_open()
+            left = self._frames_left()
+            if left == 0:
+                raise StopIteration
+            begin = time.perf_counter()
+            control, changes = self._take()
+            try:
+                with torch.no_grad():
+                    chunk, controlled = self._begin(control, changes)
+                    latents, frames = self._loop.make(chunk)
+                kept = frames.shape[1] if left is None else min(frames.shape[1], left)
+                kept = kept if control is None else min(kept, control.real)
+                report = self._report(chunk, kept, time.perf_counter() - begin, controlled)
+                self.engine.hooks.chunk_done(report)
+            except BaseException as error:
+                self._end(f"failed at chunk {self._index} ({type(error).__name__}: {error})")
+                raise
+            self._index += 1
+            self._made += kept
+            return StreamedChunk(frames[:, :kept], latents, report)
 
     def __enter__(self) -> Session:
         return self
@@ -188,36 +188,20 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    # --- what the plugin's loop sees (`contract.Stream`) --------------------------------------------------------------
-
-    def chunks(self) -> Iterator[SessionChunk]:
-        """The chunks as they are staged; ends when the stream is closed."""
-        while self._staged is not None:
-            chunk, self._staged = self._staged, None
-            yield chunk
-
-    def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
-        """Run the base model with these hints; for models that take them by hooks."""
-        attachment = self.engine.attachment
-        return nullcontext() if attachment is None else attachment.running(hints)
-
     # --- one chunk ----------------------------------------------------------------------------------------------------
 
-    def _take_control(self) -> Control | None:
-        """Check everything about the next chunk, then take its control. Nothing has changed if this raises."""
-        needed = self.shapes.time.pixels(self._index)
-        self._queue.check(needed, self._index)
-        if self._path is not None:
-            count = self._path.references
-            if self._pending.references is not None:
-                (images,) = self._pending.references
-                count = 0 if images is None else images.shape[2]
-            self._path.check(control=self._queue.frames > 0, references=count, chunk=self._index)
-        return self._queue.take(needed)
+    def _take(self) -> tuple[Control | None, Changes]:
+        """Check everything about the next chunk, then take what it is made from. Nothing has changed if this raises."""
+        self._check_length(self._made + 1)
 
-    def _begin(self, control: Control | None) -> tuple[SessionChunk, bool]:
-        """Apply pending changes and make the chunk; also whether the context path will run."""
-        changes, self._pending = self._pending, _Pending()
+        def check(changes: Changes, control: bool) -> None:
+            if self._path is not None:
+                self._path.check(changes.references, changes.scale, control=control, chunk=self._index)
+
+        return self._inbox.take(self.shapes.time.pixels(self._index), self._index, check)
+
+    def _begin(self, control: Control | None, changes: Changes) -> tuple[SessionChunk, bool]:
+        """Apply the changes and make the chunk; also whether the context path will run."""
         new_prompt = changes.prompt is not None and (self._prompt is None or changes.prompt.words != self._prompt.words)
         self._prompt = changes.prompt if new_prompt else self._prompt
         assert self._prompt is not None
@@ -242,30 +226,6 @@ class Session:
         )
         return chunk, context is not None and context.runs
 
-    def _make(self, chunk: SessionChunk) -> tuple[Tensor, Tensor]:
-        """Run the plugin's loop for one chunk; its latents and its frames [B, T, H, W, 3]."""
-        name, shapes = self.engine.hooks.name, self.shapes
-        self._staged = chunk
-        latents = next(self._latents, None)
-        if latents is None:
-            raise SessionError(f"the loop of pipeline {name!r} ended before chunk {chunk.index}")
-        if latents.shape != shapes.latent_shape(self.batch, chunk.index):
-            expected = list(shapes.latent_shape(self.batch, chunk.index))
-            raise SessionError(f"pipeline {name!r} made latents {list(latents.shape)}, expected {expected}")
-        frames = tensor_to_frames(self._decode(latents, chunk.index))
-        if frames.shape[1] != shapes.time.pixels(chunk.index):
-            expected_frames = shapes.time.pixels(chunk.index)
-            raise SessionError(f"chunk {chunk.index} decoded to {frames.shape[1]} frames, expected {expected_frames}")
-        return latents, frames
-
-    def _decode(self, latents: Tensor, index: int) -> Tensor:
-        """The plugin's decode, or the pipeline's VAE: float [B, 3, T, H, W] in [-1, 1]."""
-        engine = self.engine
-        pixels = engine.hooks.decode(engine.parts, latents, index == 0, self._decode_state)
-        if pixels is not None:
-            return pixels
-        return self._decoder.decode(engine.codec.denormalise(latents))
-
     def _report(self, chunk: SessionChunk, pixels: int, seconds: float, controlled: bool) -> ChunkReport:
         held = [*self.cache.tensors().values(), *([] if self._path is None else self._path.tensors().values())]
         return ChunkReport(
@@ -283,9 +243,17 @@ class Session:
     # --- checks -------------------------------------------------------------------------------------------------------
 
     def _frames_left(self) -> int | None:
-        if self._queue.ended and self._queue.frames == 0:
+        if self._inbox.exhausted:
             return 0
         return None if self.num_frames is None else self.num_frames - self._made
+
+    def _check_length(self, frames: int) -> None:
+        most = self.shapes.most_pixels
+        if most is not None and frames > most:
+            raise InputError(
+                f"{frames} frames are more than the {most} that this pipeline can make without a window "
+                f"({self.shapes.max_latents} latent frames)"
+            )
 
     def _check_open(self) -> None:
         if self._closed is not None:
@@ -294,10 +262,9 @@ class Session:
     def _end(self, why: str) -> None:
         """No more chunks; everything large is let go."""
         self._closed = why
-        self._latents.close()
-        self._path = self._staged = None
-        del self.cache, self._decoder, self._decode_state
-        self._queue.clear()
+        self._loop.close()
+        self._path = None
+        self._inbox.clear()
 
     def _need_control(self, what: str) -> ControlPath:
         if self._path is None:

@@ -25,7 +25,7 @@ def live_pipeline(model: nn.Module, layout: str, settings: LongLiveSettings) -> 
         text_encoder=tiny_text_encoder(0),
         draws=len(settings.denoising_steps),
     )
-    return Pipeline(load_plugin("longlive"), parts, tiny_context_path(0))
+    return Pipeline(load_plugin("longlive"), parts, tiny_context_path(0), live=True)
 
 
 def switched(pipe: Pipeline, chunks: int = 7) -> list[torch.Tensor]:

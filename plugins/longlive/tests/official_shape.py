@@ -81,6 +81,7 @@ class OfficialShaped(nn.Module):
         super().__init__()
         self.native = native
         self.local_attn_size = window
+        self.num_heads = native.config.num_attention_heads
         self.patch_embedding = native.patch_embedding
         self.blocks = nn.ModuleList(Block(block, sink) for block in native.blocks)
 

@@ -4,17 +4,18 @@ and native arithmetic; `test_upstream` takes the real one."""
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
 from checkpoints import save_text_encoder
 from live import live_pipeline, switched
 from official_shape import OfficialShaped, count_hooks, equal_states, state_of
-from support import distance, same, stream
+from support import distance, frames, same, stream
 
 from vace_adapt import load_pipeline
 from vace_adapt.embedded.tiny import TINY, seeded, tiny_vae
-from vace_adapt.errors import CheckpointError, InputError
+from vace_adapt.errors import CheckpointError, InputError, SessionError
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt_longlive.settings import LongLiveSettings
 
@@ -73,6 +74,50 @@ def test_the_memory_can_be_taken_at_any_chunk_and_put_back(layout, taken_at):
         assert not any(tensor.any() for tensor in tensors.values())
         assert set(session.cache.positions()) == {-1}
     pipe.detach()
+
+
+@pytest.mark.parametrize("layout", ["native", "official"])
+def test_compiling_leaves_a_live_model_as_it_was(layout):
+    model = native() if layout == "native" else OfficialShaped(native(), 3)
+    pipe = live_pipeline(model, layout, SETTINGS).compile(backend="eager")
+    pipe.detach()
+    pipe.compile(backend="eager")
+    assert not any(module._compiled_call_impl for module in model.modules())
+
+
+def test_a_live_model_detached_inside_a_controlled_stream_is_an_error():
+    pipe = live_pipeline(OfficialShaped(native(), 3), "official", SETTINGS)
+    with pipe.stream("a", height=32, width=48) as session:
+        session.feed(frames(21))
+        next(session)
+        pipe.detach()
+        with pytest.raises(SessionError, match="the pipeline was detached from the model while this stream was contr"):
+            next(session)
+
+
+def test_a_pipeline_that_is_dropped_takes_its_hooks_off():
+    model = OfficialShaped(native(), 3)
+    pipe = live_pipeline(model, "official", SETTINGS)
+    assert count_hooks(model) > 0
+    del pipe
+    gc.collect()
+    assert count_hooks(model) == 0
+    live_pipeline(model, "official", SETTINGS).detach()
+
+
+def test_positions_after_a_switch_that_moves_the_sink():
+    settings = SETTINGS.model_copy(update={"global_sink": False})
+    found = {}
+    for layout, model in (("native", native()), ("official", OfficialShaped(native(), 3))):
+        pipe = live_pipeline(model, layout, settings)
+        with pipe.stream("a", height=32, width=48) as session:
+            for index in range(6):
+                if index == 5:
+                    session.update(prompt="b")
+                next(session)
+            found[layout] = sorted(session.cache.positions())
+        pipe.detach()
+    assert found["official"] == found["native"] == [3, 4, 5, *range(9, 18)]
 
 
 def test_positions_of_a_live_models_memory():

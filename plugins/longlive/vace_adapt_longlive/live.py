@@ -26,6 +26,7 @@ def check_model(model: nn.Module, layout: str, settings: LongLiveSettings) -> No
     expected = {
         "width": backbone.dim,
         "number of blocks": backbone.layers,
+        "number of heads": backbone.heads,
         "window (local_attn_size)": settings.window,
         "sink (sink_size)": settings.sink,
     }
@@ -38,15 +39,20 @@ def _native(model: nn.Module) -> dict[str, int]:
     """Window and sink of a native model are the cache's, so the settings alone decide them."""
     if not isinstance(model, CausalWan):
         raise AttributeError("it is no CausalWan (of a peft model, give get_base_model())")
-    return {"width": model.patch_embedding.out_channels, "number of blocks": len(model.blocks)}
+    return {
+        "width": model.patch_embedding.out_channels,
+        "number of blocks": len(model.blocks),
+        "number of heads": model.config.num_attention_heads,
+    }
 
 
 def _official(model: Any) -> dict[str, int]:
-    """Bare or wrapped by peft."""
+    """Bare or wrapped by peft. Whether its positions are absolute or relative is its class's own business."""
     attentions = [block.self_attn for block in model.get_submodule("blocks").children()]
     return {
         "width": model.get_submodule("patch_embedding").out_channels,
         "number of blocks": len(attentions),
+        "number of heads": model.num_heads,
         "window (local_attn_size)": model.local_attn_size,
         "sink (sink_size)": max((attention.sink_size for attention in attentions), default=0),
     }

@@ -70,6 +70,8 @@ class OfficialCache:
         self._text_buffers = [{name: layer[name] for name in ("k", "v")} for layer in text]
         self.recent = recent
         self.layout = layout
+        self.sink_start = 0
+        """Latent frame that the sink begins with."""
         self.frame_tokens = self_attention[0]["k"].shape[1] // layout.slots
 
     @classmethod
@@ -106,14 +108,16 @@ class OfficialCache:
         """The official buffer keeps the sink and the newest frames in order of time."""
         end, sink = self.recent.end, self.layout.sink
         held = min(end, self.layout.slots)
-        frames = [*range(min(sink, held)), *range(end - held + min(sink, held), end)]
+        sink_frames = min(sink, held)
+        frames = [*range(self.sink_start, self.sink_start + sink_frames), *range(end - held + sink_frames, end)]
         return tuple(frames + [-1] * (self.layout.slots - held))
 
     def snapshot(self) -> Any:
-        return {name: tensor.clone() for name, tensor in self.tensors().items()}, self.recent.end, self._initialised()
+        tensors = {name: tensor.clone() for name, tensor in self.tensors().items()}
+        return tensors, self.recent.end, self.sink_start, self._initialised()
 
     def restore(self, snapshot: Any) -> None:
-        tensors, self.recent.end, initialised = snapshot
+        tensors, self.recent.end, self.sink_start, initialised = snapshot
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         for layer, state in zip(self.text, initialised, strict=True):
@@ -122,7 +126,7 @@ class OfficialCache:
     def reset(self) -> None:
         for tensor in self.tensors().values():
             tensor.zero_()
-        self.recent.end = 0
+        self.recent.end = self.sink_start = 0
         self.forget_prompt()
 
     def own_text(self) -> None:
@@ -168,6 +172,7 @@ class OfficialDenoiser:
             for layer in self.cache.self_attention:
                 layer["k"].zero_()
                 layer["v"].zero_()
+            self.cache.sink_start = start
         self._forward(latents, timestep, start, hints, sink_recache_after_switch=not keep_sink)
         self.cache.forget_prompt()
 

@@ -76,7 +76,10 @@ def vace_wrap_attention(attend):
 @hookimpl
 def vace_chunk_shapes(parts, height, width):
     latents = parts.settings.chunk_latents
-    return ChunkShapes.of(parts.backbone, TimeMap(latents, latents, parts.backbone.stride[0]), height, width)
+    time = TimeMap(latents, latents, parts.backbone.stride[0])
+    return ChunkShapes.of(
+        parts.backbone, time, height, width, max_latents=parts.settings.slots if parts.settings.window == -1 else None
+    )
 
 
 @hookimpl
