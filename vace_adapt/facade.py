@@ -25,7 +25,7 @@ from vace_adapt.contract import (
     Support,
     WeightsSettings,
 )
-from vace_adapt.errors import HookReturnType, Unsupported
+from vace_adapt.errors import HookReturnType, PluginError, Unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class PipelineHooks:
         self.name = name
         self.distribution = distribution
         self._hook = manager.hook
-        self.info: PipelineInfo = self._expect("vace_describe", PipelineInfo, self._hook.vace_describe())
+        self.info: PipelineInfo = self._expect("vace_describe", PipelineInfo, self._ask(self._hook.vace_describe))
 
     def require(self, capability: str) -> None:
         """Refuse what the plugin does not declare as full.
@@ -60,7 +60,7 @@ class PipelineHooks:
             raise Unsupported(f"pipeline {self.name!r}: {capability} is {declared.support.value}: {declared.reason}")
 
     def settings_type(self) -> type[PipelineSettings]:
-        came = self._hook.vace_settings()
+        came = self._ask(self._hook.vace_settings)
         if not (isinstance(came, type) and issubclass(came, PipelineSettings)):
             raise HookReturnType(self.name, "vace_settings", came, "a subclass of PipelineSettings")
         return came
@@ -110,8 +110,10 @@ class PipelineHooks:
         return came
 
     def decode(self, parts: PipelineParts, latents: Tensor, first: bool, state: list[object]) -> Tensor | None:
-        came: Tensor | None = self._hook.vace_decode(parts=parts, latents=latents, first=first, state=state)
-        if came is not None and came.ndim != 5:
+        from torch import Tensor
+
+        came = self._hook.vace_decode(parts=parts, latents=latents, first=first, state=state)
+        if came is not None and not (isinstance(came, Tensor) and came.ndim == 5):
             raise HookReturnType(self.name, "vace_decode", came, "float [B, 3, T, H, W] or None")
         return came
 
@@ -121,6 +123,14 @@ class PipelineHooks:
 
     def chunk_done(self, report: ChunkReport) -> None:
         self._hook.vace_chunk_done(report=report)
+
+    def _ask(self, hook: Any) -> Any:
+        """What a hook without arguments answers; whatever it raises is an error of the plugin."""
+        try:
+            return hook()
+        except Exception as cause:  # a plugin may fail in any way; the cause is chained and shown
+            text = " ".join(f"{type(cause).__name__}: {cause}".split())
+            raise PluginError(f"pipeline {self.name!r}: {hook.name} raised {text}") from cause
 
     def _expect(self, hook: str, kind: type[T], came: Any) -> T:
         if not isinstance(came, kind):

@@ -62,6 +62,7 @@ def load_plugin(name: str, observers: Iterable[object] = ()) -> PipelineHooks:
 
     Raises:
         PipelineNotFound, PipelineConflict, PipelineBroken, HookMissing, HookSignature, HookApiMismatch, HookReturnType.
+        PluginError: ``vace_describe`` raised.
     """
     plugins = discover()
     if name not in plugins:
@@ -116,7 +117,9 @@ def _check_signatures(manager: pluggy.PluginManager, name: str) -> None:
         if caller.name not in known:
             raise HookSignature(name, f"{caller.name} is not a hook{closest(caller.name, known)}")
         for impl in caller.get_hookimpls():
-            code = impl.function.__code__
+            code = getattr(impl.function, "__code__", None)
+            if code is None:
+                raise _no_function(name, caller.name, impl.function)
             if impl.kwargnames:
                 raise HookSignature(name, f"{caller.name}: {', '.join(impl.kwargnames)} must not have a default value")
             if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS) or code.co_kwonlyargcount:
@@ -128,7 +131,15 @@ def _check_signatures(manager: pluggy.PluginManager, name: str) -> None:
 def _check_required(manager: pluggy.PluginManager, name: str, plugin: object) -> None:
     for hook in REQUIRED_HOOKS:
         if not getattr(manager.hook, hook).get_hookimpls():
-            raise HookMissing(name, hook, undecorated=callable(getattr(plugin, hook, None)))
+            found = getattr(plugin, hook, None)
+            if hasattr(found, f"{PROJECT}_impl"):
+                raise _no_function(name, hook, found)
+            raise HookMissing(name, hook, undecorated=callable(found))
+
+
+def _no_function(name: str, hook: str, found: object) -> HookSignature:
+    kind = type(getattr(found, "__func__", found)).__name__
+    return HookSignature(name, f"{hook} must be a function or a method, not {kind}")
 
 
 def _host() -> str:

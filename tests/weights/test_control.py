@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -68,8 +69,30 @@ def test_layers_come_from_the_config_beside_the_weights(states, tmp_path):
     save_sharded(states["module"], tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"vace_layers": [0, 3]}))
     assert load(tmp_path).layers == (0, 3)
-    (tmp_path / "config.json").write_text(json.dumps({"vace_layers": [0, 9]}))
-    with pytest.raises(CheckpointError, match=r"has 2 context blocks for layers \[0, 9\], the base model has 4 blocks"):
+    (tmp_path / "config.json").write_text(json.dumps({"vace_layers": None}))
+    assert load(tmp_path).layers == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "text"),
+    [
+        ([0, 9], r"has 2 context blocks for layers \[0, 9\], the base model has 4 blocks"),
+        ([0], r"has 2 context blocks for layers \[0\]"),
+        ([], r"has 2 context blocks for layers \[\]"),
+        (["0", "2"], r"must be a list of integers, not \['0', '2'\]"),
+        ([None, 1], r"must be a list of integers, not \[None, 1\]"),
+        ([0.5, 2], r"must be a list of integers, not \[0.5, 2\]"),
+        ("0, 2", "must be a list of integers, not 0, 2"),
+        ([0, -2], r"must ascend from 0, not \[0, -2\]"),
+        ([2, 0], r"must ascend from 0, not \[2, 0\]"),
+        ([0, 0], r"must ascend from 0, not \[0, 0\]"),
+        ([1, 2], r"must ascend from 0, not \[1, 2\]"),
+    ],
+)
+def test_layers_that_cannot_be(states, tmp_path, layers, text):
+    save_file(states["module"], tmp_path / "m.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"vace_layers": layers}))
+    with pytest.raises(CheckpointError, match=text):
         load(tmp_path)
 
 
@@ -155,3 +178,19 @@ def test_a_file_of_something_else_is_no_base_model(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "m.safetensors")
     with pytest.raises(CheckpointError, match="holds no Wan2.1 model: no patch_embedding"):
         load_causal_wan(str(tmp_path / "m.safetensors"), TINY, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("shape", [[], [48], [48, 16]])
+def test_a_patch_embedding_of_other_dimensions(tmp_path, shape):
+    save_file({"patch_embedding.weight": torch.ones(shape)}, tmp_path / "b.safetensors")
+    with pytest.raises(CheckpointError, match=rf" patch_embedding.weight is {re.escape(str(shape))}, expected 5 dim"):
+        load_causal_wan(str(tmp_path / "b.safetensors"), TINY, CPU, torch.float32)
+    save_file({"vace_patch_embedding.weight": torch.ones(shape)}, tmp_path / "c.safetensors")
+    with pytest.raises(CheckpointError, match=rf"vace_patch_embedding.weight is {re.escape(str(shape))}, expected 5 d"):
+        load(tmp_path / "c.safetensors")
+
+
+def test_a_patch_embedding_alone_is_no_vace(tmp_path):
+    save_file({"vace_patch_embedding.weight": torch.ones(48, 96, 1, 2, 2)}, tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match="holds no VACE weights: no vace_blocks"):
+        load(tmp_path / "m.safetensors")

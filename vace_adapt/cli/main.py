@@ -7,20 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from vace_adapt import __version__
+from vace_adapt.cli.status import INTERRUPTED, WRONG_INPUT
 from vace_adapt.errors import VaceAdaptError
-
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 a comparison failed, 2 wrong input, 130 interrupted."""
+    """Run one command; the exit status is one of `vace_adapt.cli.status`."""
     chosen = _parser().parse_args(arguments)
     try:
         return int(chosen.command(chosen))
     except VaceAdaptError as error:
         print(f"error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -38,12 +36,18 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.quiet import quiet_imports
+
+    quiet_imports()
     from vace_adapt.cli.run import run_command
 
     return run_command(chosen.overrides, show_config=chosen.cfg)
 
 
 def _parity(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.quiet import quiet_imports
+
+    quiet_imports()
     from vace_adapt.cli.parity import parity_command
 
     return parity_command(chosen.files, chosen.tolerance)

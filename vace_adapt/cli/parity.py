@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vace_adapt.cli.status import COMPARISON_FAILED, DONE
 from vace_adapt.errors import InputError
 from vace_adapt.parity.replay import replay
 
@@ -25,4 +26,4 @@ def parity_command(files: Sequence[str], tolerance: float) -> int:
             print(f"  {label:<{width}}  {error:.2e}{mark}")
         print(f"  {'worst':<{width}}  {found.worst:.2e}  {'ok' if passed else 'FAILED'} (tolerance {tolerance:g})")
     print(f"{len(files) - failed} of {len(files)} files within {tolerance:g}")
-    return 1 if failed else 0
+    return COMPARISON_FAILED if failed else DONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vace_adapt.cli.status import DONE
 from vace_adapt.contract import CAPABILITIES, Support
 from vace_adapt.errors import PluginError
 from vace_adapt.loading import describe_all, load_plugin
@@ -18,7 +19,7 @@ def list_pipelines() -> int:
             print(f"{name:<{width}}  broken: {hooks}")
         else:
             print(f"{name:<{width}}  {hooks.info.title} ({hooks.distribution})")
-    return 0
+    return DONE
 
 
 def show_pipeline(name: str) -> int:
@@ -38,4 +39,4 @@ def show_pipeline(name: str) -> int:
         declared = info.capabilities[capability]
         reason = "" if declared.support is Support.FULL else f": {declared.reason}"
         print(f"  {capability:<15} {declared.support.value}{reason or f' ({meaning})'}")
-    return 0
+    return DONE

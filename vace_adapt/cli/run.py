@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
+from vace_adapt.cli.status import DONE, INTERRUPTED
 from vace_adapt.config.compose import compose_config
 from vace_adapt.config.settings import RunSettings, validate
 from vace_adapt.errors import SettingsError
 from vace_adapt.experiments.source import open_source
 from vace_adapt.loading import load_plugin
-
-INTERRUPTED = 130
-
-CHATTY = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer")
-"""Loggers that report at import what concerns nobody here."""
 
 
 def run_command(overrides: Sequence[str], *, show_config: bool) -> int:
@@ -25,7 +20,7 @@ def run_command(overrides: Sequence[str], *, show_config: bool) -> int:
     settings = settings_from(overrides)
     if show_config:
         print(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), end="")
-        return 0
+        return DONE
     return _run(settings)
 
 
@@ -44,8 +39,6 @@ def _run(settings: RunSettings) -> int:
     if settings.weights.embedded:
         print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")
     print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.ERROR)
     from vace_adapt.experiments.run import run
 
     result = run(settings, source)
@@ -57,4 +50,4 @@ def _run(settings: RunSettings) -> int:
     print(f"video    {result.video}")
     print(f"sheet    {result.sheet}")
     print(f"metrics  {result.metrics}")
-    return INTERRUPTED if result.interrupted else 0
+    return INTERRUPTED if result.interrupted else DONE

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from vace_adapt.contract import Comparison
 from vace_adapt.errors import GoldenError
+from vace_adapt.weights.foreign import refusing
 
 FORMAT = "vace-adapt-golden/1"
 
@@ -80,13 +81,15 @@ def read_golden(path: Path) -> Golden:
     """Read a file.
 
     Raises:
-        GoldenError: not a golden file.
+        GoldenError: not a golden file, or with config or events of another form.
     """
     metadata = _metadata(path)
-    try:
+    with refusing(GoldenError, f"{path}: its config or events are not JSON"):
         config, events = json.loads(metadata["config"]), json.loads(metadata.get("events", "[]"))
-    except (KeyError, ValueError) as error:
-        raise GoldenError(f"{path}: its config or events are not JSON") from error
+    if not isinstance(config, dict):
+        raise GoldenError(f"{path}: config must be a JSON object, not {config!r}")
+    if not isinstance(events, list) or not all(isinstance(event, dict) for event in events):
+        raise GoldenError(f"{path}: events must be a list of JSON objects, not {events!r}")
     return Golden(path, metadata["pipeline"], config, events, load_file(path))
 
 
@@ -112,11 +115,8 @@ def comparison(rows: Sequence[tuple[str, float]]) -> Comparison:
 def _metadata(path: Path) -> dict[str, str]:
     if not path.exists():
         raise GoldenError(f"no file {str(path)!r}")
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata: dict[str, str] = handle.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise GoldenError(f"{path} is not a safetensors file: {error}") from error
+    with refusing(GoldenError, f"{path} is not a safetensors file"), safe_open(path, framework="pt") as handle:
+        metadata: dict[str, str] = handle.metadata() or {}
     if metadata.get("format") != FORMAT or "pipeline" not in metadata:
         raise GoldenError(f"{path} is not a golden file: format is {metadata.get('format')!r}, expected {FORMAT!r}")
     return metadata

@@ -7,6 +7,7 @@ references in front of the latents, where everything must be equal; then with th
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -24,6 +25,7 @@ from vace_adapt.controls import HintScale
 from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.parity.golden import Golden, comparison, max_error
+from vace_adapt.weights.foreign import refusing
 
 
 @torch.no_grad()
@@ -31,7 +33,7 @@ def replay(golden: Golden) -> Comparison:
     """Errors of the output and of every hint."""
     model, path = _models(golden)
     latents, control = golden.tensor("input.hidden_states"), golden.tensor("input.control")
-    references = int(golden.config.get("refs", 0))
+    references = int(golden.value("refs"))
     output, hints = _forward(golden, model, path, latents, control, None)
     rows = [("chunk 0", max_error(output, golden.tensor("output.0")))]
     rows += _hint_errors(golden, hints, 0, "hint")
@@ -43,7 +45,7 @@ def replay(golden: Golden) -> Comparison:
         )
         video = slice(references, None)
         _, hints = _forward(golden, model, path, latents[:, :, video], control[:, :, video], held)
-        tokens = latents.shape[3] * latents.shape[4] // 4
+        tokens = math.prod(_grid(path.backbone, latents))
         rows += _hint_errors(golden, hints, references * tokens, "hint, references outside the latents,")
     return comparison(rows)
 
@@ -65,11 +67,9 @@ def _models(golden: Golden) -> tuple[CausalWan, ContextPath]:
     )
     weights = golden.weights()
     model, path = CausalWan.of(backbone).eval(), ContextPath(backbone, numbers["vace_layers"]).eval()
-    try:
+    with refusing(GoldenError, f"{golden.path}: its weights do not fit its config"):
         model.load_state_dict({name: t for name, t in weights.items() if not name.startswith("vace_")})
         path.load_state_dict({name: t for name, t in weights.items() if name.startswith("vace_")})
-    except RuntimeError as error:
-        raise GoldenError(f"{golden.path}: its weights do not fit its config: {error}") from error
     return model, path
 
 
@@ -82,9 +82,9 @@ def _forward(
     references: References | None,
 ) -> tuple[Tensor, Hints]:
     """One bidirectional pass; its output and the scaled hints."""
-    batch, _, frames, height, width = latents.shape
+    batch, _, frames = latents.shape[:3]
     backbone = path.backbone
-    rope = RotaryGrid(backbone.head_dim, (height // 2, width // 2), latents.device)
+    rope = RotaryGrid(backbone.head_dim, _grid(backbone, latents), latents.device)
     ring = RingCache(
         RingSpec(frames, 0),
         rope,
@@ -111,12 +111,17 @@ def _forward(
     return model(latents, golden.tensor("input.timestep"), text, layers, recorded), seen
 
 
+def _grid(backbone: Backbone, latents: Tensor) -> tuple[int, int]:
+    """Rows and columns of tokens in a latent frame."""
+    return latents.shape[3] // backbone.patch[1], latents.shape[4] // backbone.patch[2]
+
+
 def _hint_errors(golden: Golden, hints: Hints, skip: int, label: str) -> list[tuple[str, float]]:
     """Errors of scaled hints; the file's are unscaled, and have `skip` more rows in front."""
     scales = golden.tensor("input.scale").tolist()
     rows = []
     for layer, scale in zip(golden.value("model_kwargs")["vace_layers"], scales, strict=True):
-        if scale and f"hint.0.0.{layer}" in golden.tensors:
+        if scale:
             expected = golden.tensor(f"hint.0.0.{layer}")[:, skip:] * scale
             rows.append((f"{label} {layer}", max_error(hints[layer], expected)))
     return rows

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
 from vace_adapt.conditioning.encoder import ControlEncoder
+from vace_adapt.conditioning.masks import mask_frames, pack_mask
 from vace_adapt.conditioning.vae import VaeCodec
 from vace_adapt.contract import Comparison
 from vace_adapt.errors import GoldenError
 from vace_adapt.parity.golden import Golden, comparison, max_error
 from vace_adapt.time_map import TimeMap, pixels_of
+from vace_adapt.weights.foreign import refusing
 
 CONFIG_KEYS = ("base_dim", "z_dim", "dim_mult", "num_res_blocks", "temperal_downsample", "latents_mean", "latents_std")
+
+
+@dataclass(frozen=True)
+class ListedChunks(TimeMap):
+    """A time axis whose chunks have the listed numbers of latent frames, equal or not."""
+
+    listed: tuple[int, ...] = ()
+
+    def latents(self, chunk: int) -> int:
+        return self.listed[chunk]
+
+    def latent_start(self, chunk: int) -> int:
+        return sum(self.listed[:chunk])
 
 
 @torch.no_grad()
@@ -21,10 +38,9 @@ def replay(golden: Golden) -> Comparison:
     """Errors of the whole control latents (mask rule `nearest`, VACE's own) and of each chunk's frame latents."""
     codec = VaeCodec(_vae(golden))
     frames, mask = golden.tensor("input.frames")[None], golden.tensor("input.mask")[None]
-    latents = 1 + (frames.shape[2] - 1) // 4
-    encoder = _encoder(codec, frames, TimeMap(latents, latents))
-    context = encoder.control(0, *_whole_groups(frames, mask, latents))
-    references = int(golden.config.get("refs", 0))
+    encoder = _encoder(codec, frames, [1 + (frames.shape[2] - 1) // 4])
+    context = _whole(encoder, frames, mask)
+    references = int(golden.value("refs"))
     if references:
         images = torch.cat([golden.tensor(f"input.ref.{i}") for i in range(references)], dim=1)[None]
         context = torch.cat([encoder.references(images)[0], context], dim=2)
@@ -32,15 +48,27 @@ def replay(golden: Golden) -> Comparison:
     return comparison(rows + _streamed(golden, codec, frames, mask))
 
 
+def _whole(encoder: ControlEncoder, frames: Tensor, mask: Tensor) -> Tensor:
+    """Control latents of all frames at once, [1, 96, F, h, w].
+
+    Upstream's VAE drops frames past the last whole group of four; its mask rule looks at all of them.
+    """
+    count = frames.shape[2]
+    latents = 1 + (count - 1) // 4
+    kept = pixels_of(latents)
+    control = encoder.control(0, frames[:, :, :kept], mask[:, :, :kept])
+    if kept == count:
+        return control
+    packed = pack_mask(mask, mask_frames("nearest", 0, latents, count))
+    return torch.cat([control[:, :32], packed], dim=1)
+
+
 def _streamed(golden: Golden, codec: VaeCodec, frames: Tensor, mask: Tensor) -> list[tuple[str, float]]:
     """The same frames fed in the file's pixel chunks."""
-    chunks: list[int] = golden.config.get("chunks", [])
-    if not chunks:
+    if "output.0" not in golden.tensors and "chunks" not in golden.config:
         return []
-    first, *later = chunks
-    if first % 4 != 1 or any(size % 4 or size != later[0] for size in later):
-        raise GoldenError(f"{golden.path}: chunks {chunks} are not 4n+1 frames and then equal multiples of 4")
-    encoder = _encoder(codec, frames, TimeMap(1 + first // 4, later[0] // 4 if later else 1))
+    chunks = _chunks(golden, frames.shape[2])
+    encoder = _encoder(codec, frames, [(size + 3) // 4 for size in chunks])
     rows = []
     start = 0
     for i, size in enumerate(chunks):
@@ -51,20 +79,27 @@ def _streamed(golden: Golden, codec: VaeCodec, frames: Tensor, mask: Tensor) -> 
     return rows
 
 
-def _encoder(codec: VaeCodec, frames: Tensor, time: TimeMap) -> ControlEncoder:
+def _chunks(golden: Golden, frames: int) -> list[int]:
+    """Frames of each chunk: 4n+1 first, then any multiples of 4, all of them there."""
+    chunks = golden.value("chunks")
+    if not isinstance(chunks, list) or not chunks or not all(type(size) is int and size > 0 for size in chunks):
+        raise GoldenError(f"{golden.path}: chunks must be a list of numbers of frames, not {chunks!r}")
+    if chunks[0] % 4 != 1 or any(size % 4 for size in chunks[1:]):
+        raise GoldenError(f"{golden.path}: chunks {chunks} are not 4n+1 frames and then multiples of 4")
+    if sum(chunks) > frames:
+        raise GoldenError(f"{golden.path}: chunks {chunks} are {sum(chunks)} frames, input.frames has {frames}")
+    return chunks
+
+
+def _encoder(codec: VaeCodec, frames: Tensor, latents: list[int]) -> ControlEncoder:
+    """An encoder of chunks of so many latent frames."""
+    time = ListedChunks(latents[0], 1, listed=tuple(latents))
     return ControlEncoder(codec, time, (1, frames.shape[3], frames.shape[4]), "nearest")
 
 
-def _whole_groups(frames: Tensor, mask: Tensor, latents: int) -> tuple[Tensor, Tensor]:
-    """Upstream's VAE drops frames past the last whole group of four."""
-    kept = pixels_of(latents)
-    return frames[:, :, :kept], mask[:, :, :kept]
-
-
 def _vae(golden: Golden) -> AutoencoderKLWan:
-    vae = AutoencoderKLWan(**{key: golden.value(key) for key in CONFIG_KEYS}).eval()
-    try:
+    config = {key: golden.value(key) for key in CONFIG_KEYS}
+    with refusing(GoldenError, f"{golden.path}: its weights do not fit its config"):
+        vae = AutoencoderKLWan(**config).eval()
         vae.load_state_dict(golden.weights())
-    except RuntimeError as error:
-        raise GoldenError(f"{golden.path}: its weights do not fit its config: {error}") from error
     return vae

@@ -49,7 +49,7 @@ def check_sizes(checkpoint: Checkpoint, names: dict[str, str], backbone: Backbon
     """Refuse another width or depth in words, before tensor shapes would."""
     if "patch_embedding.weight" not in names:
         raise CheckpointError(f"{checkpoint.path} holds no Wan2.1 model: no patch_embedding")
-    width, channels = checkpoint.shape(names["patch_embedding.weight"])[:2]
+    width, channels = checkpoint.shape(names["patch_embedding.weight"], 5)[:2]
     if width != backbone.dim:
         raise CheckpointError(f"{checkpoint.path} is a model of width {width}, this pipeline has width {backbone.dim}")
     if channels != backbone.latent_channels:

@@ -7,21 +7,16 @@ Reads a ``.safetensors`` file, an ``.safetensors.index.json`` with its shards, a
 from __future__ import annotations
 
 import json
-import pickle
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import torch
-from huggingface_hub import hf_hub_download, snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from vace_adapt.errors import CheckpointError
-
-TOP_KEYS = ("generator", "generator_ema", "generator_lora", "model", "state_dict", "model_state")
-"""Keys under which trainers put a state dict; the first one present is taken, unless one is asked for."""
+from vace_adapt.weights.foreign import refusing
+from vace_adapt.weights.locate import locate, weight_files
+from vace_adapt.weights.pickles import read_pickle
 
 PREFIXES = ("_fsdp_wrapped_module.", "module.", "model.diffusion_model.", "diffusion_model.", "model.", "transformer.")
 
@@ -58,8 +53,22 @@ class Checkpoint:
     def __len__(self) -> int:
         return len(self._shapes)
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._shapes[name]
+    def shape(self, name: str, dims: int | None = None) -> tuple[int, ...]:
+        """The shape of a tensor.
+
+        Args:
+            name: of the tensor.
+            dims: how many dimensions it must have, none of them empty; None means any.
+
+        Raises:
+            CheckpointError: no such tensor, or of other dimensions.
+        """
+        if name not in self._shapes:
+            raise CheckpointError(f"{self.path} has no tensor {name!r}")
+        shape = self._shapes[name]
+        if dims is not None and (len(shape) != dims or 0 in shape):
+            raise CheckpointError(f"{self.path}: {name} is {list(shape)}, expected {dims} dimensions over 0")
+        return shape
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, read now."""
@@ -89,50 +98,8 @@ def open_checkpoint(
         if top_key is not None:
             raise CheckpointError(f"{path} has no key {top_key!r}: a safetensors file holds one state dict")
         return _open_safetensors(path, files, config)
-    return _open_pickle(files[0], top_key, config)
-
-
-def locate(source: str | Path, *, download: bool) -> Path:
-    """A path as it is; ``org/name`` as its folder in the local hub cache, ``org/name/file`` as that file."""
-    path = Path(source)
-    if path.exists():
-        return path
-    hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:/(.+))?", str(source))
-    if hub is None:
-        raise CheckpointError(f"no file or folder {str(source)!r}")
-    try:
-        if hub[2]:
-            return Path(hf_hub_download(hub[1], hub[2], local_files_only=not download))
-        return Path(snapshot_download(hub[1], local_files_only=not download))
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{str(source)!r} is neither a path nor in the local hub cache; weights.download=true allows fetching it"
-        ) from None
-
-
-def weight_files(path: Path) -> list[Path]:
-    """The files behind a path: itself, its shards, or what a folder holds."""
-    if path.is_dir():
-        indices = sorted(path.glob("*.safetensors.index.json"))
-        single = sorted(path.glob("*.safetensors"))
-        if indices:
-            return weight_files(indices[0])
-        if len(single) == 1:
-            return single
-        what = f"{len(single)} .safetensors files and no index" if single else "no .safetensors file"
-        raise CheckpointError(f"folder {path} has {what}")
-    if path.name.endswith(".index.json"):
-        try:
-            names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path} is not an index of shards") from error
-        missing = [name for name in names if not (path.parent / name).exists()]
-        if missing:
-            raise CheckpointError(f"{path} names {len(missing)} missing shards, first {missing[0]!r}")
-        return [path.parent / name for name in names]
-    if path.suffix not in (".safetensors", ".pt", ".pth", ".bin"):
-        raise CheckpointError(f"{path} is not a checkpoint: expected .safetensors, .index.json, .pt or .pth")
-    return [path]
+    state = read_pickle(files[0], top_key)
+    return Checkpoint(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, state.__getitem__, config)
 
 
 def strip_prefixes(name: str) -> str:
@@ -149,47 +116,20 @@ def _open_safetensors(path: Path, files: list[Path], config: Mapping[str, object
     handles = {}
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
-        try:
+        with refusing(CheckpointError, f"{file} is not a safetensors file"):
             handle = safe_open(file, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is not a safetensors file: {error}") from error
         for name in handle.keys():  # noqa: SIM118 - a handle is no mapping
             shapes[name] = tuple(handle.get_slice(name).get_shape())
             handles[name] = handle
     return Checkpoint(path, shapes, lambda name: handles[name].get_tensor(name), config)
 
 
-def _open_pickle(path: Path, top_key: str | None, config: Mapping[str, object]) -> Checkpoint:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is refused: it holds more than tensors, and loading it could run code"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
-    state = _state_dict(path, loaded, top_key)
-    return Checkpoint(path, {name: tuple(tensor.shape) for name, tensor in state.items()}, state.__getitem__, config)
-
-
-def _state_dict(path: Path, loaded: object, top_key: str | None) -> dict[str, Tensor]:
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"{path} holds a {type(loaded).__name__}, not a state dict")
-    keys = [top_key] if top_key else [key for key in TOP_KEYS if isinstance(loaded.get(key), dict)]
-    if top_key and top_key not in loaded:
-        raise CheckpointError(f"{path} has no key {top_key!r}, only {', '.join(map(str, list(loaded)[:5]))}")
-    state = loaded[keys[0]] if keys else loaded
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no state dict: top keys are {', '.join(map(str, list(loaded)[:5]))}")
-    return dict(state)
-
-
 def _config(path: Path) -> Mapping[str, object]:
     beside = (path if path.is_dir() else path.parent) / "config.json"
     if not beside.exists():
         return {}
-    try:
+    with refusing(CheckpointError, f"{beside} is not JSON"):
         config = json.loads(beside.read_text())
-    except ValueError as error:
-        raise CheckpointError(f"{beside} is not JSON") from error
-    return config if isinstance(config, dict) else {}
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{beside} is not a JSON object")
+    return config

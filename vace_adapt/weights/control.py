@@ -24,7 +24,7 @@ def load_context_path(
     names = diffusers_names(checkpoint, [name for name in checkpoint if name.startswith("vace_")])
     if "vace_patch_embedding.weight" not in names:
         raise CheckpointError(f"{checkpoint.path} holds no VACE weights: no vace_patch_embedding")
-    width, channels = checkpoint.shape(names["vace_patch_embedding.weight"])[:2]
+    width, channels = checkpoint.shape(names["vace_patch_embedding.weight"], 5)[:2]
     if width != backbone.dim:
         raise CheckpointError(
             f"{checkpoint.path} has context blocks of width {width}, the base model has width {backbone.dim}: "
@@ -42,16 +42,26 @@ def load_context_path(
 
 def _layers(checkpoint: Checkpoint, blocks: int, depth: int) -> tuple[int, ...]:
     """The base blocks that receive hints: as the config beside the weights says, else evenly spread from block 0."""
+    if not blocks:
+        raise CheckpointError(f"{checkpoint.path} holds no VACE weights: no vace_blocks")
     declared = checkpoint.config.get("vace_layers")
-    if isinstance(declared, list):
-        if len(declared) != blocks or max(declared) >= depth:
-            raise CheckpointError(
-                f"{checkpoint.path} has {blocks} context blocks for layers {declared}, "
-                f"the base model has {depth} blocks"
-            )
-        return tuple(declared)
+    if declared is not None:
+        return _declared(checkpoint, declared, blocks, depth)
     if depth % blocks:
         raise CheckpointError(
             f"{checkpoint.path} has {blocks} context blocks, which do not spread evenly over {depth} base blocks"
         )
     return tuple(range(0, depth, depth // blocks))
+
+
+def _declared(checkpoint: Checkpoint, layers: object, blocks: int, depth: int) -> tuple[int, ...]:
+    """The config's own layers: as many as context blocks, ascending from 0, all in the base model."""
+    if not isinstance(layers, list) or not all(type(layer) is int for layer in layers):
+        raise CheckpointError(f"{checkpoint.path}: vace_layers of its config must be a list of integers, not {layers}")
+    if len(layers) != blocks or max(layers) >= depth:
+        raise CheckpointError(
+            f"{checkpoint.path} has {blocks} context blocks for layers {layers}, the base model has {depth} blocks"
+        )
+    if layers[0] != 0 or layers != sorted(set(layers)):
+        raise CheckpointError(f"{checkpoint.path}: vace_layers of its config must ascend from 0, not {layers}")
+    return tuple(layers)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from vace_adapt.errors import CheckpointError
 from vace_adapt.models.text_encoder import Umt5TextEncoder
-from vace_adapt.weights.checkpoint import Checkpoint, locate, open_checkpoint
+from vace_adapt.weights.checkpoint import Checkpoint, open_checkpoint
+from vace_adapt.weights.foreign import refusing
+from vace_adapt.weights.locate import locate
 from vace_adapt.weights.modules import fill
 
 ORIGINAL = (
@@ -31,6 +33,7 @@ def load_text_encoder(
     source: str,
     tokenizer: str | None,
     length: int,
+    width: int,
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -40,17 +43,33 @@ def load_text_encoder(
 
     Args:
         source: a transformers folder, a pipeline folder with ``text_encoder/``, or ``models_t5_umt5-xxl-enc-bf16.pth``.
-        tokenizer: folder of the tokenizer; None means ``tokenizer/`` beside or inside `source`.
+        tokenizer: folder of the tokenizer. None means ``tokenizer/`` inside a `source` that is a folder, or that folder
+            itself if it has none; and ``google/umt5-xxl/`` beside a `source` that is a file.
         length: tokens of a prompt.
+        width: of the embeddings the base model takes.
 
     Raises:
-        CheckpointError: unreadable, or not a UMT5.
+        CheckpointError: unreadable, not a UMT5, of another width, or with fewer words than its tokenizer.
     """
     checkpoint = open_checkpoint(source, download=download, subfolder="text_encoder")
     names, config = _original(checkpoint) if "token_embedding.weight" in checkpoint else _transformers(checkpoint)
-    model = fill(lambda: UMT5EncoderModel(config), checkpoint, names, device, dtype, float32_parts=())
+    if config.d_model != width:
+        raise CheckpointError(
+            f"{checkpoint.path} is a text encoder of width {config.d_model}, the base model takes width {width}"
+        )
+    words = _tokenizer(source, tokenizer, download=download)
+    if len(words) > config.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint.path} has a vocabulary of {config.vocab_size}, its tokenizer one of {len(words)}"
+        )
+
+    def build() -> UMT5EncoderModel:
+        with refusing(CheckpointError, f"{checkpoint.path}: no UMT5 can be built from its config"):
+            return UMT5EncoderModel(config)
+
+    model = fill(build, checkpoint, names, device, dtype, float32_parts=())
     model.set_input_embeddings(model.get_input_embeddings())  # the two names share one tensor again
-    return Umt5TextEncoder(model, _tokenizer(source, tokenizer, download=download), length)
+    return Umt5TextEncoder(model, words, length)
 
 
 def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], UMT5Config]:
@@ -60,14 +79,16 @@ def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], UMT5Config]:
         for pattern, replacement in ORIGINAL:
             new = re.sub(pattern, replacement, new)
         names[new] = name
-    vocabulary, width = checkpoint.shape("token_embedding.weight")
-    inner = checkpoint.shape("blocks.0.attn.q.weight")[0]
-    buckets, heads = checkpoint.shape("blocks.0.pos_embedding.embedding.weight")
+    vocabulary, width = checkpoint.shape("token_embedding.weight", 2)
+    buckets, heads = checkpoint.shape("blocks.0.pos_embedding.embedding.weight", 2)
+    inner = checkpoint.shape("blocks.0.attn.q.weight", 2)[0]
+    if inner % heads:
+        raise CheckpointError(f"{checkpoint.path} is not a UMT5: its attention of width {inner} has {heads} heads")
     config = UMT5Config(
         vocab_size=vocabulary,
         d_model=width,
         d_kv=inner // heads,
-        d_ff=checkpoint.shape("blocks.0.ffn.fc1.weight")[0],
+        d_ff=checkpoint.shape("blocks.0.ffn.fc1.weight", 2)[0],
         num_layers=len({name.split(".")[1] for name in checkpoint if name.startswith("blocks.")}),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
@@ -78,17 +99,21 @@ def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], UMT5Config]:
 def _transformers(checkpoint: Checkpoint) -> tuple[dict[str, str], UMT5Config]:
     if "shared.weight" not in checkpoint:
         raise CheckpointError(f"{checkpoint.path} is not a UMT5 encoder: it has no shared.weight")
+    if not checkpoint.config:
+        raise CheckpointError(f"{checkpoint.path} has no config.json, which says the sizes of a text encoder")
+    with refusing(CheckpointError, f"{checkpoint.path}: its config describes no UMT5"):
+        config = UMT5Config(**checkpoint.config)
     names = {name: name for name in checkpoint}
-    return {**names, "encoder.embed_tokens.weight": "shared.weight"}, UMT5Config(**checkpoint.config)
+    return {**names, "encoder.embed_tokens.weight": "shared.weight"}, config
 
 
-def _tokenizer(source: str, tokenizer: str | None, *, download: bool) -> object:
+def _tokenizer(source: str, tokenizer: str | None, *, download: bool) -> Any:
+    """The tokenizer of a folder, or the one that belongs to `source`."""
     folder = locate(tokenizer or source, download=download)
-    inside = folder / "tokenizer" if folder.is_dir() else folder.parent / "google" / "umt5-xxl"
-    chosen = inside if tokenizer is None and inside.exists() else folder
-    if not Path(chosen).is_dir():
-        raise CheckpointError(f"no tokenizer folder at {chosen}: give weights.tokenizer")
-    try:
-        return AutoTokenizer.from_pretrained(chosen, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{chosen} holds no tokenizer: {str(error).splitlines()[0]}") from error
+    if tokenizer is None:
+        inside = folder / "tokenizer" if folder.is_dir() else folder.parent / "google" / "umt5-xxl"
+        folder = inside if inside.is_dir() or folder.is_file() else folder
+    if not folder.is_dir():
+        raise CheckpointError(f"no tokenizer folder at {folder}: give weights.tokenizer")
+    with refusing(CheckpointError, f"{folder} holds no tokenizer"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)

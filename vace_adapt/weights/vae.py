@@ -8,6 +8,7 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 from vace_adapt.errors import CheckpointError
 from vace_adapt.weights.checkpoint import Checkpoint, open_checkpoint
+from vace_adapt.weights.foreign import refusing
 from vace_adapt.weights.modules import fill
 
 CONFIG_KEYS = (
@@ -20,7 +21,7 @@ def load_vae(source: str, device: torch.device, dtype: torch.dtype, *, download:
     """Load the VAE strictly.
 
     Raises:
-        CheckpointError: unreadable, or not a Wan VAE.
+        CheckpointError: unreadable, not a Wan VAE, or with a config of other sizes than its tensors.
     """
     checkpoint = open_checkpoint(source, download=download, subfolder="vae")
     if "encoder.conv1.weight" in checkpoint:
@@ -30,7 +31,12 @@ def load_vae(source: str, device: torch.device, dtype: torch.dtype, *, download:
         config = {key: checkpoint.config[key] for key in CONFIG_KEYS if key in checkpoint.config}
     else:
         raise CheckpointError(f"{checkpoint.path} is not a Wan VAE: it has neither encoder.conv1 nor encoder.conv_in")
-    return fill(lambda: AutoencoderKLWan(**config), checkpoint, names, device, dtype, float32_parts=())
+
+    def build() -> AutoencoderKLWan:
+        with refusing(CheckpointError, f"{checkpoint.path}: no Wan VAE can be built from its config"):
+            return AutoencoderKLWan(**config)
+
+    return fill(build, checkpoint, names, device, dtype, float32_parts=())
 
 
 def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, object]]:
@@ -39,6 +45,6 @@ def _original(checkpoint: Checkpoint) -> tuple[dict[str, str], dict[str, object]
     for name in checkpoint:
         (converted,) = convert_wan_vae_to_diffusers({name: None})
         names[converted] = name
-    base_dim = checkpoint.shape("encoder.conv1.weight")[0]
-    z_dim = checkpoint.shape("conv2.weight")[0]
+    base_dim = checkpoint.shape("encoder.conv1.weight", 5)[0]
+    z_dim = checkpoint.shape("conv2.weight", 5)[0]
     return names, {"base_dim": base_dim, "z_dim": z_dim}

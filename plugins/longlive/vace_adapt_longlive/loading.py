@@ -60,7 +60,9 @@ def load_parts(
         dtype=weight.dtype,
         backbone=backbone,
         vae=load_vae(_given(weights, "vae"), **where),
-        text_encoder=load_text_encoder(_given(weights, "text_encoder"), weights.tokenizer, backbone.text_len, **where),
+        text_encoder=load_text_encoder(
+            _given(weights, "text_encoder"), weights.tokenizer, backbone.text_len, backbone.text_dim, **where
+        ),
         draws=len(settings.denoising_steps),
     )
 

@@ -18,6 +18,7 @@ from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt.parity.golden import Golden, comparison, max_error, read_golden
+from vace_adapt.weights.foreign import refusing
 from vace_adapt.weights.wan_keys import to_diffusers
 from vace_adapt_longlive.cache import LongLiveCache
 from vace_adapt_longlive.loop import LongLiveLoop
@@ -101,10 +102,8 @@ def _model(golden: Golden) -> CausalWan:
         eps=golden.value("eps"),
     )
     model = CausalWan.of(backbone).eval()
-    try:
+    with refusing(GoldenError, f"{golden.path}: its weights do not fit its config"):
         model.load_state_dict({to_diffusers(name): tensor for name, tensor in golden.weights().items()})
-    except RuntimeError as error:
-        raise GoldenError(f"{golden.path}: its weights do not fit its config: {error}") from error
     return model
 
 

@@ -1,0 +1,6 @@
+"""Exit statuses of the command line."""
+
+DONE = 0
+COMPARISON_FAILED = 1
+WRONG_INPUT = 2
+INTERRUPTED = 130
