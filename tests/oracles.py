@@ -105,8 +105,9 @@ def nothing_grows(pipe: Any, chunks: int, settled: int) -> None:
 
 
 def _live_tensor_bytes() -> int:
-    """Bytes of every tensor Python holds."""
+    """Bytes of every dense tensor Python holds."""
     gc.collect()
     kinds = (torch.Tensor, torch.nn.Parameter)
-    storages = [found.untyped_storage() for found in gc.get_objects() if type(found) in kinds]
+    tensors = [found for found in gc.get_objects() if type(found) in kinds and found.layout == torch.strided]
+    storages = [tensor.untyped_storage() for tensor in tensors]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -8,7 +8,7 @@ import pytest
 from support import ROOT
 
 ORDER = [
-    "errors", "time_map", "compiling", "video",
+    "errors", "time_map", "compiling", "images", "video",
     "contract", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
     "weights", "embedded", "parity",

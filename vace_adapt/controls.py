@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from vace_adapt.contract import Frozen
 
@@ -14,18 +13,21 @@ ReferenceFit = Literal["crop", "letterbox"]
 MaskTime = Literal["group", "nearest"]
 KvPolicy = Literal["hint_free", "with_hints"]
 
+LARGEST_SCALE = 100
+"""Far beyond any use; a factor without a bound could overflow."""
+
 Part = tuple[float, bool, bool]
 """One context pass: factor, with the control, with the references."""
 
 
 class HintScale(Frozen):
-    """How strongly hints act: factors, all >= 0; 1 is VACE as trained.
+    """How strongly hints act: factors, all finite and within 0..100; 1 is VACE as trained.
 
     The hint of layer j on latent frame f of a chunk is multiplied by ``layers[j] * frames[f]`` and by the scale of what
     caused it. Where control and references have different scales, the smaller is applied to the hint of both together
-    and
-    the excess to the hint of the stronger one alone: equal scales give VACE's own hint times the scale, a scale of 0 is
-    the same as not giving that input, and everything between is continuous. Unequal scales cost a second context pass.
+    and the excess to the hint of the stronger one alone: equal scales give VACE's own hint times the scale, a scale of
+    0 is the same as not giving that input, and everything between is continuous. Unequal scales cost a second context
+    pass.
 
     Attributes:
         control: scale of control frames and masks.
@@ -35,6 +37,8 @@ class HintScale(Frozen):
             leading ones.
     """
 
+    model_config = ConfigDict(allow_inf_nan=True)  # refused below, in the same words as other factors
+
     control: float = 1.0
     references: float = 1.0
     layers: tuple[float, ...] | None = None
@@ -42,10 +46,10 @@ class HintScale(Frozen):
 
     @field_validator("control", "references", "layers", "frames")
     @classmethod
-    def _not_negative(cls, value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    def _in_range(cls, value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
         for factor in () if value is None else value if isinstance(value, tuple) else (value,):
-            if not math.isfinite(factor) or factor < 0:
-                raise ValueError(f"a scale must be a finite number >= 0, not {factor}")
+            if not 0 <= factor <= LARGEST_SCALE:
+                raise ValueError(f"a scale must be within 0..{LARGEST_SCALE}, not {factor}")
         return value
 
     def parts(self, *, control: bool, references: bool) -> list[Part]:

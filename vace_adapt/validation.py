@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from vace_adapt.errors import SettingsError, closest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+EXPECTED = {"tuple_type": "must be a list", "path_type": "must be a path"}
+"""What pydantic says in words of Python, in words of the configuration."""
 
 
 def validated(kind: type[Model], given: Any, section: str) -> Model:
@@ -43,15 +46,26 @@ def _describe(found: Any, model: type[BaseModel]) -> str:
         return "is missing"
     if found["type"] == "value_error":
         return str(found["msg"]).removeprefix("Value error, ")
-    expected = str(found["msg"]).replace("Input should be", "must be")
+    if found["type"] == "model_type":
+        expected = f"must be a section with the keys {', '.join(_keys(model, found['loc']))}"
+    else:
+        expected = EXPECTED.get(found["type"]) or str(found["msg"]).replace("Input should be", "must be")
     return f"{expected}, not {found['input']!r}"
 
 
 def _keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Known keys at a path inside a settings model."""
-    current: Any = model
+    current: type[BaseModel] | None = model
     for part in path:
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+        if current is None or (isinstance(part, str) and part not in current.model_fields):
             return []
-        current = current.model_fields[str(part)].annotation
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+        if isinstance(part, str):
+            current = _model_in(current.model_fields[part].annotation)
+    return [] if current is None else list(current.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The settings model in an annotation such as ``tuple[Model, ...]`` or ``Model | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _model_in(inner))), None)

@@ -111,9 +111,13 @@ def test_mask_video_mask_image_and_references(tmp_path):
     }.items():
         folder = tmp_path / name
         assert main(["run", f"input={video}", *SMALL, *extra, f"output.folder={folder}"]) == 0
-        made[name] = (folder / "output.mp4").read_bytes()
-    assert made["none"] == made["video"] == made["image"], "an all-white mask is no mask"
-    assert len({made["none"], made["inpaint"], made["reference"]}) == 3
+        made[name] = np.stack(list(read_frames(probe(folder / "output.mp4"), 32, 48))).astype(int)
+
+    def difference(a, b):
+        return np.abs(made[a] - made[b]).mean()
+
+    assert max(difference("none", "video"), difference("none", "image")) < 0.1, "an all-white mask is no mask"
+    assert min(difference("none", "inpaint"), difference("none", "reference")) > 1
 
 
 def test_prompt_switches(tmp_path):
@@ -128,6 +132,19 @@ def test_prompt_switches(tmp_path):
         for other in made[1:]
     ]
     assert same == [[True, False, False], [True, True, False]]
+
+
+def test_a_switch_after_the_end_is_refused(tmp_path, capsys):
+    arguments = [
+        "task=text",
+        "frames=21",
+        *SMALL,
+        "switches=[{chunk: 2, prompt: a}]",
+        f"output.folder={tmp_path / 'a'}",
+    ]
+    assert main(["run", *arguments]) == 2
+    assert "switches: there is no chunk 2, 21 frames end with 1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_config_can_be_printed(capsys):
@@ -163,15 +180,20 @@ WEIGHTS = ["weights.vae={0}/list.pt", "weights.text_encoder={0}/list.pt"]
         (["input={0}/none.mp4"], "input: no file"),
         (["input={0}/text.mp4"], "text.mp4 is not a video that can be read"),
         (["input={0}/cut.mp4"], "is truncated"),
+        (["input={0}/in.mp4", "fps=1e-7"], "fps: must be greater than or equal to 0.1, not 1e-07"),
+        (["input={0}/in.mp4", "pipeline.backbone.heads=0"], "pipeline.backbone.heads: must be greater than or equal to 1"),
+        (["input={0}/in.mp4", "job"], "cannot read 'job': key=value is expected"),
         (["input={0}/in.mp4", "frames=10"], "frames=10, but the input has 9"),
         (["input={0}/in.mp4", "height=33", "width=48"], "height 33 is not a positive multiple of 16: nearest are 32 and 48"),
         (["input={0}/in.mp4", "mask={0}/short.mp4"], "mask has 5 frames, the input has 9"),
         (["input={0}/in.mp4", "mask={0}/wide.png"], "mask is 32x64 (height x width), the input is 32x48"),
         (["input={0}/in.mp4", "mask={0}/text.png"], "text.png is not a video that can be read"),
-        (["input={0}/in.mp4", "references=[{0}/text.png]"], "is not an image"),
+        (["input={0}/in.mp4", "references=[{0}/text.png]"], "text.png' is not an image"),
+        (["input={0}/in.mp4", "references={0}/text.png"], "text.png' is not an image"),
+        (["input={0}/in.mp4", "references={0}/ref.png,{0}/ref.png"], "several are given as [a,b]"),
         (["input={0}/in.mp4", "references=[" + ",".join(["{0}/ref.png"] * 5) + "]"], "5 references are given, at most 4"),
-        (["input={0}/in.mp4", "controls.scale.references=-2"], "a scale must be a finite number >= 0, not -2.0"),
-        (["input={0}/in.mp4", "controls.scale.control=nan"], "a scale must be a finite number >= 0, not nan"),
+        (["input={0}/in.mp4", "controls.scale.references=-2"], "a scale must be within 0..100, not -2.0"),
+        (["input={0}/in.mp4", "controls.scale.control=nan"], "a scale must be within 0..100, not nan"),
         (["input={0}/in.mp4", "promt=x"], "promt: unknown key; did you mean 'prompt'?"),
         (["input={0}/in.mp4", "device=gpu"], "device must be auto, cpu, cuda, cuda:N or mps, not 'gpu'"),
         (["input={0}/in.mp4", "weights.base={0}/code.pt", *WEIGHTS], "is refused: it holds more than tensors"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.ExifTags import Base
 
 from vace_adapt.conditioning.pixels import (
     check_frames,
@@ -16,6 +17,7 @@ from vace_adapt.conditioning.references import references_to_tensor
 from vace_adapt.errors import InputError
 
 H, W = 16, 32
+ORIENTATION = Base.Orientation
 
 
 def frames(**options):
@@ -31,6 +33,33 @@ def test_uint8_float_and_pil_mean_the_same():
     assert torch.equal(frames(frames=[Image.fromarray(frame) for frame in pixels]), expected)
     assert torch.allclose(frames(frames=pixels.astype(np.float32) / 255), expected)
     assert torch.equal(tensor_to_frames(expected)[0], torch.from_numpy(pixels))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", np.longdouble])
+def test_other_number_formats_mean_the_same(dtype):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, H, W, 3), dtype=np.uint8)
+    assert torch.allclose(frames(frames=(pixels / 255).astype(dtype)), frames(frames=pixels))
+    assert torch.allclose(references([(pixels[0] / 255).astype(dtype)]), references([pixels[0]]))
+
+
+def test_turned_and_cut_arrays():
+    image = halves(H, W) + np.arange(3, dtype=np.uint8)
+    assert torch.equal(references([image[..., ::-1]]), references([image]).flip(1))
+    assert torch.equal(references([image[::-1]]), references([image]).flip(3))
+    assert torch.equal(frames(frames=image[None, :, ::-1]), frames(frames=image[None]).flip(4))
+
+
+def test_pictures_are_read_as_they_are_shown(tmp_path):
+    """Orientation of a camera, and 16 bits."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    Image.fromarray(halves(H, W)).save(tmp_path / "a.png", exif=exif)
+    gray = Image.fromarray(np.full((H, W), 128 * 257, np.uint16))
+    assert torch.equal(references([tmp_path / "a.png"]), references([halves(H, W)[:, ::-1]]))
+    with Image.open(tmp_path / "a.png") as image:
+        assert torch.equal(frames(frames=[image]), frames(frames=halves(H, W)[None, :, ::-1]))
+    assert torch.equal(references([gray]), references([np.full((H, W, 3), 128, np.uint8)]))
+    assert torch.equal(read_mask([gray], 1, 1, H, W), read_mask(np.full((H, W), 128, np.uint8), 1, 1, H, W))
 
 
 def test_range():
@@ -51,11 +80,30 @@ def test_range():
         ({"frames": np.full((4, H, W, 3), 2.0, np.float32)}, r"control as float must be within 0..1, not 2..2"),
         ({"frames": "a.mp4"}, "control must be an array, a tensor or a list of PIL images, not str"),
         ({"frames": [Image.new("RGB", (W, H)), Image.new("RGB", (H, W))]}, "control frames differ in size"),
+        ({"frames": [Image.new("F", (W, H))]}, r"control frame 0: the PIL image cannot be read: its pixels are float"),
+        ({"frames": np.full((4, H, W, 3), np.nextafter(np.float32(1), 2))}, "within 0..1, not 1.00000012..1.00000012"),
+        ({"frames": np.zeros((4, H, W, 3), object)}, "control must be uint8 or float, not object"),
+        ({"frames": np.zeros((4, H, W, 3), complex)}, "control must be uint8 or float, not complex128"),
+        ({"frames": np.full((4, H, W, 3), "0")}, "control must be uint8 or float, not <U1"),
+        (
+            {"frames": torch.zeros(4, H, W, 3, device="meta")},
+            "control must be a dense tensor with values, not one on the device meta",
+        ),
+        (
+            {"frames": torch.zeros(4, H, W, 3).to_sparse()},
+            "control must be a dense tensor with values, not torch.sparse_coo",
+        ),
     ],
 )
 def test_frames_that_cannot_be_used(options, text):
     with pytest.raises(InputError, match=text):
         frames(**options)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_inputs_on_another_device():
+    given = torch.zeros(4, H, W, 3, device="cuda")
+    assert check_frames(given, "control", 1, H, W).device.type == references([given[0]]).device.type == "cpu"
 
 
 def read_mask(mask, *rows):
@@ -86,6 +134,11 @@ def test_what_was_given_is_copied():
     ("mask", "text"),
     [
         (torch.zeros(3, H, W), "mask has 3 frames, the control 4"),
+        (np.zeros((4, H, W, 1)), r"the mask is \[4, 16, 32, 1\], expected \[H, W\], \[T, H, W\] or \[B, T, H, W\]"),
+        ([Image.new("L", (W, H))], "mask has 1 frames, the control 4: the mask is 1 PIL images"),
+        (np.array(1.0), r"mask must be \[H, W\], \[T, H, W\] or \[B, T, H, W\], not a single number"),
+        (np.ones((4, H, W), np.uint8), "mask as uint8 must be within 0..255, not 0..1: give 0 and 255, or bool"),
+        ([Image.new("L", (W, H), 1)] * 4, "give 0 and 255, or bool"),
         (torch.zeros(4, H, W + 1), r"mask is 16x33 \(height x width\), the stream is 16x32"),
         (torch.zeros(1, 1, 4, H, W), r"mask must be \[H, W\], \[T, H, W\] or \[B, T, H, W\]"),
         (torch.full((4, H, W), float("nan")), "mask has values that are not finite"),
@@ -146,6 +199,14 @@ def test_references_by_row():
     ("images", "batch", "text"),
     [
         (["missing.png"], 1, "reference 0: no file 'missing.png'"),
+        (None, 1, "references must be a list of images, not NoneType"),
+        ({"a": halves(4, 4)}, 1, "references must be a list of images, not dict"),
+        ((image for image in [halves(4, 4)]), 1, "references must be a list of images, not generator"),
+        ([], 1, "references are empty: give at least one image"),
+        ([[halves(4, 4)], halves(4, 4)], 2, "references mix images and lists of images"),
+        ([b"png"], 1, "reference 0 must be a path, a PIL image, an array or a tensor, not bytes"),
+        ([halves(4, 4).astype(object)], 1, "reference 0 must be uint8 or float, not object"),
+        ([torch.zeros(4, 4, 3, device="meta")], 1, "reference 0 must be a dense tensor with values"),
         ([np.zeros((4, 4), np.uint8)], 1, r"reference 0 must be \[H, W, 3\], not \[4, 4\]"),
         ([np.zeros((4, 4, 3), np.int32)], 1, "reference 0 must be uint8 or float"),
         ([np.full((4, 4, 3), np.nan, np.float32)], 1, "reference 0 as float must be finite and within 0..1"),

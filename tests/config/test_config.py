@@ -8,9 +8,10 @@ import pytest
 
 from vace_adapt.cli.run import settings_from
 from vace_adapt.config.compose import CONF, compose_config
-from vace_adapt.config.settings import RunSettings
+from vace_adapt.config.settings import RunSettings, validate
 from vace_adapt.errors import PipelineNotFound, SettingsError
 from vace_adapt.loading import discover
+from vace_adapt_longlive.settings import LongLiveSettings
 
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 
@@ -46,7 +47,6 @@ def test_no_target_in_any_shipped_file():
 
 def test_defaults_are_the_python_defaults():
     from vace_adapt import ControlSettings, WeightsSettings
-    from vace_adapt_longlive.settings import LongLiveSettings
 
     settings = text()
     assert settings.controls == ControlSettings()
@@ -64,10 +64,50 @@ def test_values_reach_the_settings():
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a dog, running: fast (really)", 'it\'s "quoted"', "a=b", "100% [sure] {x}", "$x \\ y", "${x}", "end\\", "\\'"],
-)
+    [
+        *("a dog, running: fast (really)", 'it\'s "quoted"', "a=b", "100% [sure] {x}", "$x \\ y", "${x}", "end\\", "\\'"),
+        *('"hello" he said', "'tis the season", "'a' and 'b'", "'", '"', "'\"", "'a\\'", "???", "", "[x", "{x}", "a\nb", "nulls"),
+    ],
+)  # fmt: skip
 def test_prompts_are_taken_as_they_stand(prompt):
     assert text(f"prompt={prompt}").prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("given", "prompt"),
+    [("'a, b'", "a, b"), ('"a"', "a"), ("''", ""), (r"'it\'s'", "it's"), (r"'a\\'", "a\\"), ("'null'", "null"), ("'${x}'", "${x}")],
+)  # fmt: skip
+def test_quotes_around_a_prompt_are_no_part_of_it(given, prompt):
+    assert text(f"prompt={given}").prompt == prompt
+
+
+@pytest.mark.parametrize("name", ["a.png", "a=b.png", "a, b.png", "(1).png", "it's.png", "${x}.png", "a[1].png"])
+def test_one_reference_needs_no_list(tmp_path, name):
+    (tmp_path / name).write_text("x")
+    assert text(f"references={tmp_path / name}").references == (tmp_path / name,)
+    assert text("references=[]", f"references={tmp_path / name}").references == (tmp_path / name,)
+    assert text(f"references={tmp_path / name}", "references=[]").references == ()
+
+
+def test_several_references_are_a_list(tmp_path):
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path in paths:
+        path.write_text("x")
+    assert text(f"references=[{paths[0]},{paths[1]}]").references == paths
+    with pytest.raises(SettingsError, match=r"no file '.*a.png,.*b.png'; several are given as \[a,b\]"):
+        text(f"references={paths[0]},{paths[1]}")
+
+
+@pytest.mark.parametrize("key", ["input", "mask", "references"])
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(36, "File name too long")])
+def test_a_file_that_cannot_be_looked_at(monkeypatch, key, error):
+    def refused(path):
+        raise error
+
+    composed = compose_config(["task=text", "frames=9"])
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(SettingsError, match=rf"{key}: 'secret/a.png' cannot be read: {error.strerror}"):
+        validate({**composed, key: "secret/a.png"}, LongLiveSettings)
 
 
 def test_settings_are_frozen_and_round_trip():
@@ -87,8 +127,40 @@ def test_settings_are_frozen_and_round_trip():
         (["pipeline.windw=9"], "pipeline.windw: unknown key; did you mean 'pipeline.window'?"),
         (["task=dept"], "task=dept: unknown (known: control, depth, inpaint, reference, text); did you mean 'depth'?"),
         (["references=[a,"], "cannot read 'references=[a,': put quotes around the value"),
+        (["references={}"], "references: no file '{}'"),
+        (["references=null"], "references: must be a list, not None"),
+        (["references=[null]"], "references.0: must be a path, not None"),
+        (["pipeline=null"], "pipeline: a name is expected, not null"),
+        (["task=null"], "task: a name is expected, not null"),
+        (["task={a: 1}"], "task: a name is expected, not {a: 1}"),
+        (["job"], "cannot read 'job': key=value is expected"),
+        (["=x"], "cannot read '=x': key=value is expected"),
+        (["device=???"], "device: has no value (???)"),
+        (["seed=1,2"], "cannot use 'seed=1,2': one value is expected; a list stands in [], a text in quotes"),
+        (["seed=range(3)"], "cannot use 'seed=range(3)': one value is expected; a list stands in [], a text in quotes"),
+        (["output=x", "output.folder=run"], "output: must be a section with the keys folder, quality, not 'x'"),
+        (["output=x", "output.quality=3"], "output.quality: output is set to something else: leave output=... out"),
+        (["output=[1]"], "output: must be key: value pairs in {}, not the list [1]"),
+        (["switches={chunk: 1, prompt: a}"], "switches: must be a list, not {chunk: 1, prompt: a}: write [{chunk: 1, prompt: a}]"),
+        (["switches=[{chnk: 1, prompt: x}]"], "switches.0.chnk: unknown key; did you mean 'chunk'?"),
+        (["switches=[1]"], "switches.0: must be a section with the keys chunk, prompt, not 1"),
+        (["switches=[{chunk: 2, prompt: a}, {chunk: 1, prompt: b}, {chunk: 2, prompt: c}]"], "switches: chunk 2 has 2 prompts, expected one"),
+        (["fps=1e-7"], "fps: must be greater than or equal to 0.1, not 1e-07"),
+        (["pipeline.timestep_shift=inf"], "pipeline.timestep_shift: must be a finite number, not inf"),
+        (["pipeline.timestep_shift=101"], "pipeline.timestep_shift: must be less than or equal to 100, not 101"),
+        (["pipeline.lora.alpha=nan"], "pipeline.lora.alpha: must be a finite number, not nan"),
+        (["pipeline.denoising_steps=[1000,1000]"], "denoising_steps must decrease within (0, 1000], not [1000.0, 1000.0]"),
+        *(
+            ([f"pipeline.backbone.{name}={value}"], f"pipeline.backbone.{name}: must be greater than or equal to 1, not {value}")
+            for name in ("dim", "ffn_dim", "heads", "layers", "text_dim", "text_len", "freq_dim", "latent_channels")
+            for value in (0, -12)
+        ),
+        (["pipeline.backbone.patch=[1,0,2]"], "pipeline.backbone.patch.1: must be greater than or equal to 1, not 0"),
+        (["pipeline.backbone.stride=[0,8,8]"], "pipeline.backbone.stride.0: must be greater than or equal to 1, not 0"),
+        (["pipeline.backbone.eps=0"], "pipeline.backbone.eps: must be greater than 0, not 0"),
+        (["controls.scale.layers=[1,101]"], "controls.scale.layers: a scale must be within 0..100, not 101.0"),
         (["seed=many"], "seed: must be a valid integer, unable to parse string as an integer, not 'many'"),
-        (["controls.scale.control=-1"], "controls.scale.control: a scale must be a finite number >= 0, not -1.0"),
+        (["controls.scale.control=-1"], "controls.scale.control: a scale must be within 0..100, not -1.0"),
         (["height=64"], "height and width go together: give both or neither"),
         (["mask=pyproject.toml"], "mask needs input=...: without a video there is nothing to keep"),
         (["input=nowhere.mp4"], "input: no file 'nowhere.mp4'"),
@@ -99,7 +171,7 @@ def test_settings_are_frozen_and_round_trip():
         (["device=cpu", "dtype=float8"], "dtype: must be 'auto', 'float32', 'bfloat16' or 'float16', not 'float8'"),
         (["pipeline.window=4"], "pipeline: window 4 minus sink 3 leaves 1 latent frames, a chunk has 3"),
     ],
-)
+)  # fmt: skip
 def test_every_mistake_is_one_line(overrides, expected):
     with pytest.raises(SettingsError) as caught:
         text(*overrides)

@@ -99,7 +99,7 @@ def test_context_passes(scale, control, references, parts):
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 @pytest.mark.parametrize("field", ["control", "references"])
 def test_scales_that_make_no_sense(field, value):
-    with pytest.raises(ValidationError, match="a scale must be a finite number >= 0"):
+    with pytest.raises(ValidationError, match="a scale must be within 0..100"):
         HintScale(**{field: value})
-    with pytest.raises(ValidationError, match="a scale must be a finite number >= 0"):
+    with pytest.raises(ValidationError, match="a scale must be within 0..100"):
         HintScale(layers=(1.0, value))

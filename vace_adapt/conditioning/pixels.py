@@ -17,8 +17,11 @@ from PIL import Image
 from torch import Tensor
 
 from vace_adapt.errors import InputError
+from vace_adapt.images import load_image
 
 Frames = np.ndarray[Any, Any] | Tensor | Sequence[Image.Image]
+
+MASK_LAYOUTS = "[H, W], [T, H, W] or [B, T, H, W]"
 
 
 def check_frames(frames: Frames, name: str, batch: int, height: int, width: int) -> Tensor:
@@ -40,7 +43,7 @@ def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int) -
     """A mask for `frames` frames as an own copy [B, T, H, W], uint8 or float32 in [0, 1].
 
     Raises:
-        InputError: another layout, size, length, dtype, or a value that is not finite.
+        InputError: another layout, size, length, dtype, a value that is not finite, or 0 and 1 as uint8.
     """
     array = _tensor(mask, "mask")
     if array.ndim == 2:
@@ -48,10 +51,15 @@ def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int) -
     if array.ndim == 3:
         array = array.expand(batch, *array.shape)
     if array.ndim != 4:
-        raise InputError(f"mask must be [H, W], [T, H, W] or [B, T, H, W], not {_shape(mask)}")
+        raise InputError(f"mask must be {MASK_LAYOUTS}, not {_shape(mask)}")
     if array.shape[1] != frames:
-        raise InputError(f"mask has {array.shape[1]} frames, the control {frames}")
+        raise InputError(
+            f"mask has {array.shape[1]} frames, the control {frames}: "
+            f"the mask is {_shape(mask)}, expected {MASK_LAYOUTS}"
+        )
     _check_size(array[..., None], "mask", batch, height, width)
+    if array.dtype == torch.uint8 and array.max() == 1:
+        raise InputError("mask as uint8 must be within 0..255, not 0..1: give 0 and 255, or bool")
     return _checked_values(array, "mask")
 
 
@@ -71,17 +79,33 @@ def tensor_to_frames(pixels: Tensor) -> Tensor:
     return rearrange(levels, "b c t h w -> b t h w c").cpu()
 
 
+def array_to_tensor(array: np.ndarray[Any, Any] | Tensor, name: str) -> Tensor:
+    """Numbers on any device and in any byte order as a tensor on the CPU.
+
+    Raises:
+        InputError: not numbers, or a tensor that is sparse or holds no values; begins with `name`.
+    """
+    if isinstance(array, Tensor):
+        if array.layout != torch.strided or array.is_meta:
+            kind = "one on the device meta" if array.is_meta else array.layout
+            raise InputError(f"{name} must be a dense tensor with values, not {kind}")
+        return array.detach().cpu()
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be uint8 or float, not {array.dtype}")
+    dtype = np.dtype(np.float64) if array.dtype == np.longdouble else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array.astype(dtype, copy=False), requirements=["C", "W"]))
+
+
 def _tensor(frames: Frames, name: str) -> Tensor:
-    if isinstance(frames, Tensor):
-        return frames
-    if isinstance(frames, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(frames))
+    if isinstance(frames, (np.ndarray, Tensor)):
+        return array_to_tensor(frames, name)
     if isinstance(frames, Sequence) and frames and all(isinstance(frame, Image.Image) for frame in frames):
-        mode = "L" if name == "mask" else "RGB"
-        sizes = {frame.size for frame in frames}
+        images = [load_image(frame, f"{name} frame {index}").convert("RGB") for index, frame in enumerate(frames)]
+        sizes = {image.size for image in images}
         if len(sizes) > 1:
             raise InputError(f"{name} frames differ in size: {sorted(sizes)}")
-        return torch.from_numpy(np.stack([np.asarray(frame.convert(mode)) for frame in frames]))
+        mode = "L" if name == "mask" else "RGB"
+        return torch.from_numpy(np.stack([np.asarray(image.convert(mode)) for image in images]))
     raise InputError(f"{name} must be an array, a tensor or a list of PIL images, not {type(frames).__name__}")
 
 
@@ -108,7 +132,7 @@ def _checked_values(array: Tensor, name: str) -> Tensor:
         raise InputError(f"{name} has values that are not finite")
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 1:
-        raise InputError(f"{name} as float must be within 0..1, not {low:.3g}..{high:.3g}")
+        raise InputError(f"{name} as float must be within 0..1, not {low:.9g}..{high:.9g}")
     return array
 
 
@@ -116,5 +140,7 @@ def _unit(array: Tensor) -> Tensor:
     return array.float() / 255 if array.dtype == torch.uint8 else array
 
 
-def _shape(frames: Frames) -> list[int]:
-    return list(getattr(frames, "shape", [len(frames)]))
+def _shape(frames: Frames) -> str:
+    if isinstance(frames, (np.ndarray, Tensor)):
+        return str(list(frames.shape)) if frames.ndim else "a single number"
+    return f"{len(frames)} PIL images"

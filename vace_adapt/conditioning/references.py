@@ -10,11 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
+from vace_adapt.conditioning.pixels import array_to_tensor
 from vace_adapt.controls import ReferenceFit
 from vace_adapt.errors import InputError
+from vace_adapt.images import load_image
 
 ReferenceImage = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 
@@ -36,33 +38,40 @@ def references_to_tensor(
         batch, height, width: of the stream.
 
     Raises:
-        InputError: not an image, or rows with different numbers of references.
+        InputError: not an image, no image at all, or rows with different numbers of references.
     """
-    rows: list[Any] = list(images) if images and isinstance(images[0], (list, tuple)) else [images] * batch
-    if len(rows) != batch:
-        raise InputError(f"references are given for {len(rows)} batch rows, the stream has {batch}")
-    counts = {len(row) for row in rows}
-    if len(counts) > 1:
-        raise InputError(f"rows have {sorted(counts)} references: give every row the same number")
+    rows = _rows(images, batch)
     place = _crop if fit == "crop" else _letterbox
     made = [[place(_image(image, i), height, width) for i, image in enumerate(row)] for row in rows]
     return torch.stack([torch.cat(row, dim=0) for row in made]).transpose(1, 2)
 
 
+def _rows(images: Any, batch: int) -> list[Any]:
+    """The images of each batch row."""
+    if not isinstance(images, (list, tuple)):
+        raise InputError(f"references must be a list of images, not {type(images).__name__}")
+    nested = [isinstance(row, (list, tuple)) for row in images]
+    if any(nested) and not all(nested):
+        raise InputError("references mix images and lists of images: give one list, or one list for each batch row")
+    rows: list[Any] = list(images) if any(nested) else [images] * batch
+    if len(rows) != batch:
+        raise InputError(f"references are given for {len(rows)} batch rows, the stream has {batch}")
+    counts = {len(row) for row in rows}
+    if len(counts) > 1:
+        raise InputError(f"rows have {sorted(counts)} references: give every row the same number")
+    if counts == {0}:
+        raise InputError("references are empty: give at least one image")
+    return rows
+
+
 def _image(image: ReferenceImage, index: int) -> Tensor:
     """One image to float32 [1, 3, H, W] in [-1, 1]."""
     name = f"reference {index}"
-    if isinstance(image, (str, Path)):
-        try:
-            image = Image.open(image)
-            image.load()
-        except FileNotFoundError:
-            raise InputError(f"{name}: no file {str(image)!r}") from None
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"{name}: {str(image)!r} is not an image") from error
-    if isinstance(image, Image.Image):
-        image = np.array(_on_white(image))
-    array = torch.as_tensor(image)
+    if isinstance(image, (str, Path, Image.Image)):
+        image = np.asarray(_on_white(load_image(image, name)))
+    if not isinstance(image, (np.ndarray, Tensor)):
+        raise InputError(f"{name} must be a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+    array = array_to_tensor(image, name)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:
         raise InputError(f"{name} must be [H, W, 3], not {list(array.shape)}")
     if array.dtype == torch.uint8:
@@ -78,9 +87,8 @@ def _image(image: ReferenceImage, index: int) -> Tensor:
 
 def _on_white(image: Image.Image) -> Image.Image:
     """RGB; transparent parts become white, the ground VACE's references stand on."""
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
+    if image.mode == "RGB":
+        return image
     ground = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(ground, image).convert("RGB")
 

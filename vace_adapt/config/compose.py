@@ -13,20 +13,22 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import vace_adapt
+from vace_adapt.config.free_text import split_free_text, with_texts
 from vace_adapt.errors import PipelineNotFound, SettingsError, closest
 from vace_adapt.loading import discover
 
 CONF = Path(vace_adapt.__file__).parent / "conf"
 
-FREE_TEXT = ("prompt", "input", "mask", "output.folder")
-"""Keys whose value is taken as it stands, so that a prompt may hold commas, colons and quotes."""
+GROUPS = ("pipeline", "task")
+"""Keys whose value is the name of a file of the configuration."""
 
 
 class PipelineConfigs(SearchPathPlugin):
@@ -54,30 +56,37 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         PipelineNotFound, SettingsError: in one line, with the closest known name.
     """
+    for override in overrides:
+        _check_form(override)
+    texts, others = split_free_text(overrides)
     Plugins.instance().register(PipelineConfigs)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose("config", [_free_text(override) for override in overrides])
+            _check_choices(others)
+            composed = compose("config", others)
             plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except MissingConfigException as error:
         raise _unknown_choice(error) from error
     except OverrideParseException as error:
         raise SettingsError(f"cannot read {error.override!r}: put quotes around the value") from error
+    except MissingMandatoryValue as error:
+        raise SettingsError(f"{error.full_key}: has no value (???)") from error
     except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
-        raise _unknown_key(error) from error
+        raise _unusable(error) from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return with_texts({str(key): value for key, value in plain.items()}, texts)
 
 
-def _free_text(override: str) -> str:
-    """Quote the value of a free-text key for Hydra's grammar."""
-    key, sign, value = override.partition("=")
-    if not sign or key not in FREE_TEXT or value in ("", "null") or value[:1] in "'\"":
-        return override
-    escaped = value.replace("${", r"\${")  # OmegaConf would read it as an interpolation
-    escaped = re.sub(r"(\\*)'", lambda found: 2 * found[1] + r"\'", escaped)
-    escaped = re.sub(r"\\+$", lambda found: 2 * found[0], escaped)
-    return f"{key}='{escaped}'"
+def _check_form(override: str) -> None:
+    if not re.match(r"(\+\+?)?\w[^=]*=|~\w", override):
+        raise SettingsError(f"cannot read {override!r}: key=value is expected")
+
+
+def _check_choices(overrides: Sequence[str]) -> None:
+    """``pipeline=null``, say, is no name."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in GROUPS and not (override.is_delete() or isinstance(override.value(), (str, list))):
+            raise SettingsError(f"{override.key_or_group}: a name is expected, not {override.get_value_string()}")
 
 
 def _unknown_choice(error: MissingConfigException) -> Exception:
@@ -89,15 +98,25 @@ def _unknown_choice(error: MissingConfigException) -> Exception:
     return SettingsError(f"{group}={name}: unknown (known: {', '.join(known)}){closest(name, known)}")
 
 
-def _unknown_key(error: Exception) -> SettingsError:
+def _unusable(error: Exception) -> SettingsError:
     """A key that is not in the configuration, or a value Hydra cannot use."""
-    text = str(error.__cause__ or error)
-    key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", text)
-    if key is None:
-        return SettingsError(" ".join(str(error).split()))
-    full = key[2]
+    text = " ".join(str(error).split())
+    if sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)' (?:1\. To|requires)", text):
+        return SettingsError(f"cannot use {sweep[1]!r}: one value is expected; a list stands in [], a text in quotes")
+    if merged := re.fullmatch(r"Error merging override (\S+?)=(([{\[]).*)", text):
+        key, value, bracket = merged.groups()
+        if bracket == "{":
+            return SettingsError(f"{key}: must be a list, not {value}: write [{value}]")
+        return SettingsError(f"{key}: must be key: value pairs in {{}}, not the list {value}")
+    unknown = re.search(r"Key '[^']+' is not in struct\s+full_key: (\S+)", str(error.__cause__ or error))
+    if unknown is None:
+        return SettingsError(text)
+    full = unknown[1]
     section = full.rpartition(".")[0]
-    return SettingsError(f"{full}: unknown key{closest(full, _known_keys(section))}")
+    known = _known_keys(section)
+    if full in known:
+        return SettingsError(f"{full}: {section} is set to something else: leave {section}=... out")
+    return SettingsError(f"{full}: unknown key{closest(full, known)}")
 
 
 def _known_keys(section: str) -> list[str]:

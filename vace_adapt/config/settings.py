@@ -60,7 +60,7 @@ class RunSettings(Frozen):
     height: Annotated[int, Field(ge=16)] | None
     width: Annotated[int, Field(ge=16)] | None
     area: Annotated[int, Field(ge=256)] | None
-    fps: Annotated[float, Field(gt=0, le=1000)] | None
+    fps: Annotated[float, Field(ge=0.1, le=1000)] | None
     seed: int
     device: str
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
@@ -69,17 +69,30 @@ class RunSettings(Frozen):
     @field_validator("input", "mask")
     @classmethod
     def _is_file(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_file():
-            raise ValueError(f"no file {str(path)!r}")
+        if path is not None:
+            _check_file(path)
         return path
+
+    @field_validator("references", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, (str, Path)) else given
 
     @field_validator("references")
     @classmethod
     def _are_files(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
         for path in paths:
-            if not path.is_file():
-                raise ValueError(f"no file {str(path)!r}")
+            _check_file(path, "; several are given as [a,b]" if "," in str(path) else "")
         return paths
+
+    @field_validator("switches")
+    @classmethod
+    def _one_for_each_chunk(cls, switches: tuple[PromptSwitch, ...]) -> tuple[PromptSwitch, ...]:
+        chunks = [switch.chunk for switch in switches]
+        for chunk in chunks:
+            if chunks.count(chunk) > 1:
+                raise ValueError(f"chunk {chunk} has {chunks.count(chunk)} prompts, expected one")
+        return switches
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> RunSettings:
@@ -98,6 +111,16 @@ class RunSettings(Frozen):
                 f"at most {self.controls.max_references} are allowed (controls.max_references)"
             )
         return self
+
+
+def _check_file(path: Path, hint: str = "") -> None:
+    """Raises: ValueError: there is no file, or it cannot be looked at."""
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    if not there:
+        raise ValueError(f"no file {str(path)!r}{hint}")
 
 
 def validate(composed: Mapping[str, Any], pipeline_type: type[PipelineSettings]) -> RunSettings:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
-    """Base of every pydantic type of the framework: immutable, unknown keys refused."""
+    """Base of every pydantic type of the framework: immutable, unknown keys refused, numbers finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Positive = Annotated[int, Field(ge=1)]
 
 
 class Support(StrEnum):
@@ -52,7 +55,7 @@ CAPABILITIES: Mapping[str, str] = {
 
 
 class Backbone(Frozen):
-    """Sizes of a Wan2.1-shaped transformer and of the VAE it was trained with.
+    """Sizes of a Wan2.1-shaped transformer and of the VAE it was trained with; every number is positive.
 
     Attributes:
         dim: model width. `heads` must divide it.
@@ -67,18 +70,18 @@ class Backbone(Frozen):
         eps: epsilon of the norms.
     """
 
-    dim: int
-    ffn_dim: int
-    heads: int
-    layers: int
-    text_dim: int = 4096
-    text_len: int = 512
-    freq_dim: int = 256
-    latent_channels: int = 16
-    patch: tuple[int, int, int] = (1, 2, 2)
-    stride: tuple[int, int, int] = (4, 8, 8)
+    dim: Positive
+    ffn_dim: Positive
+    heads: Positive
+    layers: Positive
+    text_dim: Positive = 4096
+    text_len: Positive = 512
+    freq_dim: Positive = 256
+    latent_channels: Positive = 16
+    patch: tuple[Positive, Positive, Positive] = (1, 2, 2)
+    stride: tuple[Positive, Positive, Positive] = (4, 8, 8)
     cross_attn_norm: bool = True
-    eps: float = 1e-6
+    eps: Annotated[float, Field(gt=0)] = 1e-6
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> Backbone:

@@ -99,9 +99,7 @@ def _check_switches(session: Session, settings: RunSettings, source: Source) -> 
     last = next(index for index in itertools.count() if time.pixel_start(index + 1) >= source.frames)
     for switch in settings.switches:
         if switch.chunk > last:
-            raise InputError(
-                f"switches: there is no chunk {switch.chunk}, {source.frames} frames end with {last}"
-            )
+            raise InputError(f"switches: there is no chunk {switch.chunk}, {source.frames} frames end with {last}")
 
 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:

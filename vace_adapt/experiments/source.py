@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import PipelineInfo
 from vace_adapt.errors import InputError, VideoError
-from vace_adapt.video.read import VideoInfo, frames_at, image_size, is_image, probe, read_frames, read_image
+from vace_adapt.images import is_image
+from vace_adapt.video.read import VideoInfo, frames_at, image_size, probe, read_frames, read_image
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +31,7 @@ class Source:
         frames: pixel frames to make.
         rate: frames a second of the output.
         video: the input, or None.
-        mask: a mask video, a mask image, or None.
+        mask: a mask video, frame for frame the input's and so taken at its rate; a mask image; or None.
     """
 
     height: int
@@ -62,8 +63,9 @@ class Source:
         if self.mask is None:
             return itertools.repeat(None)
         if isinstance(self.mask, Path):
-            return itertools.repeat(read_image(self.mask, self.height, self.width, gray=True))
-        return read_frames(self.mask, self.height, self.width, self.fps, gray=True)
+            return itertools.repeat(read_image(self.mask, self.height, self.width, "mask", gray=True))
+        masks = read_frames(self.mask, self.height, self.width, self.fps, gray=True)
+        return (np.where(mask > 1, mask, 0).astype(np.uint8) for mask in masks)  # 1 in black is the codec's noise
 
 
 def open_source(settings: RunSettings, info: PipelineInfo) -> Source:
@@ -95,13 +97,14 @@ def open_source(settings: RunSettings, info: PipelineInfo) -> Source:
 
 def _mask(path: Path, video: VideoInfo) -> VideoInfo | Path:
     if is_image(path):
-        height, width = image_size(path)
+        height, width = image_size(path, "mask")
         mask: VideoInfo | Path = path
     else:
         mask = probe(path)
         height, width = mask.height, mask.width
         if mask.frames != video.frames:
             raise InputError(f"mask has {mask.frames} frames, the input has {video.frames}")
+        mask = replace(mask, rate=video.rate)
     if (height, width) != (video.height, video.width):
         raise InputError(f"mask is {height}x{width} (height x width), the input is {video.height}x{video.width}")
     return mask

@@ -40,7 +40,7 @@ class FewStepSchedule:
         if (
             not steps
             or any(not 0 < step <= TRAIN_STEPS for step in steps)
-            or list(steps) != sorted(steps, reverse=True)
+            or list(steps) != sorted(set(steps), reverse=True)
         ):
             raise InputError(f"denoise steps must decrease within (0, {TRAIN_STEPS}], not {list(steps)}")
         if warp and any(step != int(step) for step in steps):

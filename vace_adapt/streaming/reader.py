@@ -14,7 +14,7 @@ from torch import Tensor
 from vace_adapt.conditioning.pixels import Frames, check_frames, check_mask
 from vace_adapt.conditioning.references import ReferenceImage, references_to_tensor
 from vace_adapt.contract import ChunkShapes
-from vace_adapt.controls import ControlSettings, HintScale
+from vace_adapt.controls import LARGEST_SCALE, ControlSettings, HintScale
 from vace_adapt.errors import InputError
 from vace_adapt.streaming.engine import Engine
 
@@ -84,4 +84,4 @@ def scale_of(scale: float | HintScale) -> HintScale:
     try:
         return HintScale(control=scale, references=scale)
     except ValueError:
-        raise InputError(f"scale must be a finite number >= 0, not {scale}") from None
+        raise InputError(f"scale must be within 0..{LARGEST_SCALE}, not {scale!r}") from None

@@ -22,9 +22,9 @@ class LongLiveSettings(PipelineSettings):
     """The ``pipeline:`` section.
 
     Attributes:
-        denoising_steps: timesteps of a chunk, before warping.
+        denoising_steps: timesteps of a chunk, before warping; each smaller than the one before.
         warp_denoising_steps: map them to the shifted grid ([1000, 750, 500, 250] become [1000, 937.5, 833.3, 625]).
-        timestep_shift: flow shift.
+        timestep_shift: flow shift, at most 100.
         chunk_latents: latent frames of a chunk (``num_frame_per_block``).
         window: latent frames in the cache, the sink included (``local_attn_size``); -1 keeps all of `max_latents`.
         sink: of these, the first frames, which stay.
@@ -39,7 +39,7 @@ class LongLiveSettings(PipelineSettings):
 
     denoising_steps: tuple[float, ...] = (1000, 750, 500, 250)
     warp_denoising_steps: bool = True
-    timestep_shift: Annotated[float, Field(gt=0)] = 5.0
+    timestep_shift: Annotated[float, Field(gt=0, le=100)] = 5.0
     chunk_latents: Annotated[int, Field(ge=1)] = 3
     window: int = 12
     sink: Annotated[int, Field(ge=0)] = 3
