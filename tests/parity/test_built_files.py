@@ -90,7 +90,7 @@ def test_chunks_that_cannot_be(tmp_path, chunks, text):
         replay(path)
 
 
-@pytest.mark.parametrize("missing", ["chunks", "refs", "z_dim", "latents_mean"])
+@pytest.mark.parametrize("missing", ["chunks", "z_dim", "latents_mean"])
 def test_a_config_without_a_key_is_refused(tmp_path, missing):
     path = encode_file(tmp_path / "g.safetensors", 13, [9, 4], without=(missing,))
     with pytest.raises(GoldenError, match=f"config has no '{missing}'"):

@@ -83,7 +83,6 @@ def test_metadata_of_another_form(tmp_path, name, metadata, text):
         (BATCH, {"tensors": {"input.scale": lambda t: t[:1]}}, "."),
         (ENCODE, {"numbers": {"dim_mult": 5}}, "TypeError: "),
         (ENCODE, {"numbers": {"latents_std": [0.0] * 16}}, "latents_std of the VAE must be over 0, not 0"),
-        (ENCODE, {"numbers": {"refs": []}}, "TypeError: "),
         (ENCODE, {"tensors": {"input.frames": torch.flatten}}, "IndexError: "),
         (ENCODE, {"tensors": {"input.mask": lambda t: t[:, :7]}}, "RuntimeError: "),
     ],

@@ -33,7 +33,7 @@ def replay(golden: Golden) -> Comparison:
     """Errors of the output and of every hint."""
     model, path = _models(golden)
     latents, control = golden.tensor("input.hidden_states"), golden.tensor("input.control")
-    references = int(golden.value("refs"))
+    references = int(golden.config.get("refs", 0))
     output, hints = _forward(golden, model, path, latents, control, None)
     rows = [("chunk 0", max_error(output, golden.tensor("output.0")))]
     rows += _hint_errors(golden, hints, 0, "hint")
