@@ -142,11 +142,13 @@ def test_attaching_twice_is_refused_until_detached(model):
     first = Attachment(model, sites(), (0, 2))
     with pytest.raises(AttachError, match="this model is attached already: detach it first"):
         Attachment(model, sites(), (0, 2))
+    with first.running(constant(1.0, 1.0)):
+        hinted = model(*INPUTS)
     first.detach()
     second = Attachment(model, sites(), (0, 2))
     first.detach()
     with second.running(constant(1.0, 1.0)):
-        model(*INPUTS)
+        assert torch.equal(model(*INPUTS), hinted), "what was detached before does not touch it"
     with pytest.raises(AttachError):
         Attachment(model, sites(), (0, 2))
     second.detach()

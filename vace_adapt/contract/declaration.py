@@ -173,7 +173,8 @@ class WeightsSettings(Frozen):
         lora_mode: ``merged`` into the base weights, or ``live`` beside them (can be switched off again).
         vae: the Wan2.1 VAE, original or diffusers layout.
         text_encoder: UMT5, original or transformers layout.
-        tokenizer: folder of the tokenizer; None means inside `text_encoder`.
+        tokenizer: folder of the tokenizer; None means ``tokenizer/`` inside `text_encoder`, or ``google/umt5-xxl/``
+            beside a `text_encoder` that is a file.
         control: VACE weights, any of the three layouts; None leaves the pipeline without control.
         download: allow fetching a hub id that is not in the local cache.
     """
