@@ -239,25 +239,29 @@ def test_a_failure_inside_a_run_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT as a terminal delivers it: a shell starts background jobs with it ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
     folder = tmp_path / "run"
-    command = [
-        sys.executable,
-        "-m",
-        "vace_adapt",
-        "run",
-        "task=text",
-        "frames=100000",
-        *SMALL,
-        f"output.folder={folder}",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    deadline = time.time() + 90
-    while not (folder / "output.mp4.partial").exists() and time.time() < deadline:
-        time.sleep(0.05)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
+    arguments = ["task=text", "frames=100000", *SMALL, f"output.folder={folder}"]
+    command = [sys.executable, "-m", "vace_adapt", "run", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            deadline = time.time() + 90
+            while not (folder / "output.mp4.partial").exists() and time.time() < deadline:
+                time.sleep(0.05)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            printed, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -267,6 +271,7 @@ def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
     assert f"interrupted; the {metrics['frames']} frames made so far are kept" in printed
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_the_first_chunk_is_written(tmp_path, monkeypatch):
     """The chunk is in the video and in the metrics, or in neither."""
     real = VideoWriter.write
@@ -284,6 +289,7 @@ def test_ctrl_c_while_the_first_chunk_is_written(tmp_path, monkeypatch):
     assert json.loads((folder / "metrics.json").read_text())["frames"] == 9
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_while_the_files_get_their_names(tmp_path, monkeypatch):
     real = ContactSheet.save
 
