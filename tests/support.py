@@ -36,10 +36,14 @@ def picture(seed: int = 0, height: int = 40, width: int = 30) -> np.ndarray[Any,
     return np.random.default_rng(1000 + seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def opened(pipe: Any, **options: Any) -> Any:
+    """A session of the smallest size, fed with nothing yet."""
+    return pipe.stream(**{"prompt": "a red ball", "height": HEIGHT, "width": WIDTH, "seed": 0, **options})
+
+
 def stream(pipe: Any, chunks: int = 3, control: bool = True, **options: Any) -> list[Tensor]:
     """Latents of a short stream, chunk by chunk."""
-    options = {"prompt": "a red ball", "height": HEIGHT, "width": WIDTH, "seed": 0, **options}
-    with pipe.stream(num_frames=9 + 12 * (chunks - 1), **options) as session:
+    with opened(pipe, num_frames=9 + 12 * (chunks - 1), **options) as session:
         if control:
             batch = session.batch
             fed = frames(9 + 12 * (chunks - 1))

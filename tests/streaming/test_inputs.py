@@ -7,16 +7,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support import HEIGHT, WIDTH, frames, picture, same, stream
+from support import HEIGHT, frames, opened, picture, same, stream
 
 from vace_adapt import HintScale, load_pipeline
 from vace_adapt.conditioning.vae import VaeCodec
 from vace_adapt.errors import InputError, SessionError, SettingsError
 from vace_adapt.hookspecs import hookimpl
-
-
-def opened(pipe, **options):
-    return pipe.stream(**{"prompt": "a red ball", "height": HEIGHT, "width": WIDTH, **options})
 
 
 @pytest.mark.parametrize(
