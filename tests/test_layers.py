@@ -9,9 +9,9 @@ from support import ROOT
 
 ORDER = [
     "errors", "time_map", "compiling", "images", "video",
-    "contract", "controls", "validation", "hookspecs", "facade", "loading",
+    "contract", "scale", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
-    "weights", "embedded", "parity",
+    "weights", "annotators", "composition", "embedded", "parity",
     "streaming",
     "config", "experiments",
     "cli", "__main__",

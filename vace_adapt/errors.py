@@ -107,6 +107,21 @@ class HookReturnType(PluginError):
         super().__init__(f"pipeline {plugin!r}: {hook} returned {type(came).__name__}, expected {expected}")
 
 
+class AnnotatorNotFound(PluginError):
+    """No installed distribution offers an annotator of this name."""
+
+    def __init__(self, name: str, installed: Iterable[str]) -> None:
+        names = sorted(installed)
+        super().__init__(f"no annotator {name!r} (installed: {', '.join(names)}){closest(name, names)}")
+
+
+class AnnotatorBroken(PluginError):
+    """An annotator is offered but cannot be used."""
+
+    def __init__(self, name: str, distribution: str, problem: str) -> None:
+        super().__init__(f"annotator {name!r} ({distribution}): {problem}")
+
+
 def closest(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the most similar known word, else an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1)

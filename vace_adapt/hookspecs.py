@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from vace_adapt.contract import (
+    AnnotatorInfo,
     Attend,
     BlockMap,
     CacheOps,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-HOOK_API = 1
+HOOK_API = 2
 """Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
 
 It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
@@ -42,7 +43,10 @@ changes its meaning.
 """
 
 PROJECT = "vace_adapt"
-"""Entry-point group and pluggy project name."""
+"""Entry-point group of pipelines and pluggy project name."""
+
+ANNOTATORS = "vace_adapt.annotators"
+"""Entry-point group of annotators."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -271,6 +275,32 @@ def vace_chunk_done(report: ChunkReport) -> None:
     Called once per chunk, after its frames are ready.
     """
 
+
+# -------------------------------------------------------------------------
+# Annotators. Plugins of their own: entry-point group ``vace_adapt.annotators``, this one hook.
+# -------------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def vace_annotator() -> AnnotatorInfo:
+    """Say who the annotator is, what it needs, and how one is made for a stream.
+
+    Required of an annotator, and the only hook it has. First result.
+
+    :returns: an `AnnotatorInfo`; ``name`` equals the entry-point name.
+
+    Must not import torch or read a file: whatever is heavy is imported in ``make``. Called once, right after loading.
+
+    Example::
+
+        @hookimpl
+        def vace_annotator():
+            return AnnotatorInfo("invert", HOOK_API, "the negative of each frame", "control", AnnotatorSettings,
+                                 lambda settings, canvas: Negative())
+    """
+
+
+ANNOTATOR_HOOKS = ("vace_annotator",)
 
 REQUIRED_HOOKS = (
     "vace_describe",

@@ -40,13 +40,15 @@ class Installed:
     """Name and version, e.g. ``vace-adapt-longlive 0.1.0``."""
 
 
-def discover() -> dict[str, list[Installed]]:
-    """Every offered pipeline by name, without importing any. A name with two entries is a conflict."""
+def discover(group: str = PROJECT) -> dict[str, list[Installed]]:
+    """Every offered plugin of an entry-point group by name, without importing any. A name with two entries is a
+    conflict.
+    """
     found: dict[str, list[Installed]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     for dist in importlib.metadata.distributions():
         label = f"{dist.metadata['Name']} {dist.version}"
-        for entry_point in dist.entry_points.select(group=PROJECT):
+        for entry_point in dist.entry_points.select(group=group):
             if (label, entry_point.name) not in seen:
                 seen.add((label, entry_point.name))
                 found[entry_point.name].append(Installed(entry_point.name, entry_point, label))

@@ -5,6 +5,7 @@ Importing them does not import torch, so that ``vace-adapt list`` and ``show`` s
 
 from __future__ import annotations
 
+from vace_adapt.contract.annotator import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes
 from vace_adapt.contract.declaration import (
     CAPABILITIES,
@@ -23,6 +24,9 @@ from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineP
 
 __all__ = [
     "CAPABILITIES",
+    "Annotator",
+    "AnnotatorInfo",
+    "AnnotatorSettings",
     "Attend",
     "Backbone",
     "BlockInputs",
@@ -30,6 +34,7 @@ __all__ = [
     "BlockSite",
     "CacheLayout",
     "CacheOps",
+    "Canvas",
     "Capability",
     "Chunk",
     "ChunkReport",
