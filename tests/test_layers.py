@@ -9,7 +9,7 @@ from support import ROOT
 
 ORDER = [
     "errors", "time_map", "compiling", "images", "video",
-    "contract", "scale", "controls", "validation", "hookspecs", "facade", "loading",
+    "contract", "scale", "composing", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
     "weights", "annotators", "composition", "embedded", "parity",
     "streaming",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 
+import levels
 import oracles
 import pytest
 import torch
@@ -15,16 +16,60 @@ from support import patch
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache
 from vace_adapt.conditioning.vae import EncoderStream
-from vace_adapt.context.references import ReferenceRows
-from vace_adapt.controls import HintScale
+from vace_adapt.context import chunk as context_chunk
+from vace_adapt.context import parts as context_parts
+from vace_adapt.context import stream as context_stream
+from vace_adapt.context.references import ReferenceRows, References
 from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.scale import Schedule
 from vace_adapt.streaming import chunk as chunk_module
 from vace_adapt.streaming import control_path
 
 
 def always_a_part(real):
     """Hints of nothing, where nothing was given."""
-    return lambda self, **given: real(self, **given) or [(1.0, False, False)]
+    return lambda *given: real(*given) or [context_parts.Part(1.0, False, ())]
+
+
+def larger_for_smaller(real):
+    """The wrong one of the control's scale and a reference's, where there are two."""
+
+    def with_control(control, low, high):
+        alone = high == float("inf") or not control.any()
+        return real(control, low, high) if alone else control.clamp(min=high) - low
+
+    return with_control
+
+
+def smaller_for_larger(real):
+    return lambda control, low, high: high - control.clamp(max=low) if control.any() else real(control, low, high)
+
+
+def weakest_references_first(real):
+    def levels_of(scales):
+        for heard, low, high in real(scales):
+            yield tuple(sorted(sorted(range(len(scales)), key=lambda i: scales[i])[: len(heard)])), low, high
+
+    return levels_of
+
+
+def every_set_from_level_zero(real):
+    return lambda scales: ((heard, 0.0, high) for heard, _, high in real(scales))
+
+
+def noise_numbered_among_all(real):
+    def only(self, chosen):
+        return References(self.control[:, :, chosen], self.latents[:, :, chosen], self.noise[:, :, chosen])
+
+    return only
+
+
+def no_map(real):
+    return lambda scale, chunk, steps, factors, shape: real(scale, chunk, steps, None, shape)
+
+
+def one_chunk_late(real):
+    return lambda self, chunk, step: real(self, max(0, chunk - 1), step)
 
 
 def hints_not_quite(real):
@@ -107,8 +152,25 @@ def nothing_grows(pipe):
 
 
 MUTANTS = {
-    "hints though nothing is given": (patch(HintScale, "parts", always_a_part), oracles.no_hints_is_the_base),
-    "hints though the scale is 0": (patch(HintScale, "parts", always_a_part), oracles.scale_zero_is_the_base),
+    "hints though nothing is given": (patch(context_chunk, "parts", always_a_part), oracles.no_hints_is_the_base),
+    "hints though the scale is 0": (patch(context_chunk, "parts", always_a_part), oracles.scale_zero_is_the_base),
+    "the larger for the smaller": (
+        patch(context_parts, "with_control", larger_for_smaller), levels.hints_are_the_integral_over_levels,
+    ),
+    "the smaller for the larger": (
+        patch(context_parts, "without_control", smaller_for_larger), levels.hints_are_the_integral_over_levels,
+    ),
+    "the weakest references first": (
+        patch(context_parts, "levels", weakest_references_first), levels.hints_are_the_integral_over_levels,
+    ),
+    "every set from level 0": (
+        patch(context_parts, "levels", every_set_from_level_zero), levels.hints_are_the_integral_over_levels,
+    ),
+    "noise numbered among all references": (
+        patch(References, "only", noise_numbered_among_all), levels.hints_are_the_integral_over_levels,
+    ),
+    "no map": (patch(context_stream, "control_scales", no_map), levels.a_map_is_a_scale_for_every_token),
+    "a schedule one chunk late": (patch(Schedule, "at", one_chunk_late), levels.a_ramp_is_a_scale_for_each_chunk),
     "hints are not quite added": (patch(CausalWan, "forward", hints_not_quite), oracles.zero_hints_are_the_base),
     "an old prompt is remembered": (
         patch(ReferenceRows, "remembered", never_made_anew), oracles.cached_references_equal_recomputed_ones,

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from support import ROOT
+from tasks import write_files
 
 from vace_adapt.cli.main import main
 
@@ -24,17 +25,17 @@ def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
     """Runs are composed and validated against stand-ins for the user's files; everything else is run as it stands."""
     monkeypatch.chdir(ROOT)
     _, *arguments = shlex.split(command)
-    if arguments[0] == "run" and "--cfg" not in arguments:
+    if arguments[0] in ("run", "explain") and "--cfg" not in arguments:
         monkeypatch.chdir(tmp_path)
-        for name in ("depth.mp4", "video.mp4", "mask.mp4", "a.png"):
-            (tmp_path / name).write_text("x")
+        write_files(tmp_path)
+    if arguments[0] == "run" and "--cfg" not in arguments:
         arguments.insert(1, "--cfg")
     assert main(arguments) == 0
     assert capsys.readouterr().out
 
 
 def test_there_are_commands_of_every_kind():
-    assert {command.split()[1] for command in COMMANDS} == {"list", "show", "run", "parity"}
+    assert {command.split()[1] for command in COMMANDS} == {"list", "show", "annotators", "explain", "run", "parity"}
 
 
 def test_make_targets_exist():

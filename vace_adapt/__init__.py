@@ -17,9 +17,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vace_adapt.composing import MaskSettings, Outpaint, Structure
+    from vace_adapt.conditioning.references import Reference
     from vace_adapt.contract import ChunkReport, PipelineInfo, WeightsSettings
-    from vace_adapt.controls import ControlSettings, HintScale
+    from vace_adapt.controls import ControlSettings
     from vace_adapt.errors import VaceAdaptError
+    from vace_adapt.scale import HintScale, Schedule
     from vace_adapt.streaming.chunk import StreamedChunk
     from vace_adapt.streaming.load import load_pipeline
     from vace_adapt.streaming.pipeline import Pipeline
@@ -32,7 +35,12 @@ _HOMES = {
     "PipelineInfo": "vace_adapt.contract",
     "WeightsSettings": "vace_adapt.contract",
     "ControlSettings": "vace_adapt.controls",
-    "HintScale": "vace_adapt.controls",
+    "HintScale": "vace_adapt.scale",
+    "MaskSettings": "vace_adapt.composing",
+    "Outpaint": "vace_adapt.composing",
+    "Reference": "vace_adapt.conditioning.references",
+    "Schedule": "vace_adapt.scale",
+    "Structure": "vace_adapt.composing",
     "VaceAdaptError": "vace_adapt.errors",
     "load_pipeline": "vace_adapt.streaming.load",
     "Pipeline": "vace_adapt.streaming.pipeline",
@@ -44,10 +52,15 @@ __all__ = [
     "ChunkReport",
     "ControlSettings",
     "HintScale",
+    "MaskSettings",
+    "Outpaint",
     "Pipeline",
     "PipelineInfo",
+    "Reference",
+    "Schedule",
     "Session",
     "StreamedChunk",
+    "Structure",
     "VaceAdaptError",
     "WeightsSettings",
     "load_pipeline",

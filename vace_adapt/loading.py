@@ -47,8 +47,9 @@ def discover(group: str = PROJECT) -> dict[str, list[Installed]]:
     found: dict[str, list[Installed]] = defaultdict(list)
     seen: set[tuple[str, str]] = set()
     for dist in importlib.metadata.distributions():
-        label = f"{dist.metadata['Name']} {dist.version}"
-        for entry_point in dist.entry_points.select(group=group):
+        offered = dist.entry_points.select(group=group)
+        label = f"{dist.metadata['Name']} {dist.version}" if offered else ""  # reading it takes time
+        for entry_point in offered:
             if (label, entry_point.name) not in seen:
                 seen.add((label, entry_point.name))
                 found[entry_point.name].append(Installed(entry_point.name, entry_point, label))

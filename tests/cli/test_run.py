@@ -46,7 +46,7 @@ def files(folder: Path) -> list[str]:
 @pytest.mark.parametrize(("name", "rate"), [("bikes", 25), ("carphone_pristine", Fraction(30000, 1001))])
 def test_a_real_video_through_longlive(tmp_path, capsys, name, rate):
     folder = tmp_path / "run"
-    arguments = ["pipeline=longlive", "task=depth", f"input={CLIPS / name}.mp4", "prompt=a red ball", "seed=0"]
+    arguments = ["pipeline=longlive", "task=control", f"input={CLIPS / name}.mp4", "prompt=a red ball", "seed=0"]
     assert main(["run", *arguments, "frames=40", f"output.folder={folder}"]) == 0
     assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
     info = probe(folder / "output.mp4")

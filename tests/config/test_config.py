@@ -9,7 +9,7 @@ import yaml
 
 from vace_adapt.cli.run import settings_from
 from vace_adapt.config.compose import CONF, compose_config
-from vace_adapt.config.settings import RunSettings, validate
+from vace_adapt.config.settings import ReferenceSettings, RunSettings, validate
 from vace_adapt.errors import PipelineNotFound, SettingsError
 from vace_adapt.loading import discover
 from vace_adapt_longlive.settings import LongLiveSettings
@@ -25,6 +25,10 @@ def inputs(tmp_path):
     return paths
 
 
+def reference(path: Path) -> ReferenceSettings:
+    return ReferenceSettings(image=path)
+
+
 def text(*overrides: str, **options) -> RunSettings:
     return settings_from(["task=text", "frames=9", *overrides])
 
@@ -33,6 +37,8 @@ def text(*overrides: str, **options) -> RunSettings:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_shipped_configuration_composes_and_validates(pipeline, task, inputs):
     given = [f"input={inputs['input']}", f"mask={inputs['mask']}", f"references=[{inputs['reference']}]"]
+    given += [f"{end}={inputs['reference']}" for end in ("first", "last")]
+    given += [f"keyframes=[{{path: {inputs['reference']}, frame: 3}}]"]
     settings = settings_from([f"pipeline={pipeline}", f"task={task}", *given])
     assert (settings.pipeline.name, settings.task.name) == (pipeline, task)
 
@@ -85,8 +91,8 @@ def test_quotes_around_a_prompt_are_no_part_of_it(given, prompt):
 @pytest.mark.parametrize("name", ["a.png", "a=b.png", "a, b.png", "(1).png", "it's.png", "${x}.png", "a[1].png"])
 def test_one_reference_needs_no_list(tmp_path, name):
     (tmp_path / name).write_text("x")
-    assert text(f"references={tmp_path / name}").references == (tmp_path / name,)
-    assert text("references=[]", f"references={tmp_path / name}").references == (tmp_path / name,)
+    assert text(f"references={tmp_path / name}").references == (reference(tmp_path / name),)
+    assert text("references=[]", f"references={tmp_path / name}").references == (reference(tmp_path / name),)
     assert text(f"references={tmp_path / name}", "references=[]").references == ()
 
 
@@ -94,7 +100,7 @@ def test_several_references_are_a_list(tmp_path):
     paths = tmp_path / "a.png", tmp_path / "b.png"
     for path in paths:
         path.write_text("x")
-    assert text(f"references=[{paths[0]},{paths[1]}]").references == paths
+    assert text(f"references=[{paths[0]},{paths[1]}]").references == tuple(map(reference, paths))
     with pytest.raises(SettingsError, match=r"no file '.*a.png,.*b.png'; several are given as \[a,b\]"):
         text(f"references={paths[0]},{paths[1]}")
 
@@ -107,7 +113,7 @@ def test_a_file_that_cannot_be_looked_at(monkeypatch, key, error):
 
     composed = compose_config(["task=text", "frames=9"])
     monkeypatch.setattr(Path, "is_file", refused)
-    with pytest.raises(SettingsError, match=rf"{key}: 'secret/a.png' cannot be read: {error.strerror}"):
+    with pytest.raises(SettingsError, match=rf"{key}(\.0\.image)?: 'secret/a.png' cannot be read: {error.strerror}"):
         validate({**composed, key: "secret/a.png"}, LongLiveSettings)
 
 
@@ -127,11 +133,11 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["controls.scal.control=1"], "controls.scal: unknown key; did you mean 'controls.scale'?"),
         (["+controls.reference_fom=joint"], "controls.reference_fom: unknown key; did you mean 'reference_form'?"),
         (["pipeline.windw=9"], "pipeline.windw: unknown key; did you mean 'pipeline.window'?"),
-        (["task=dept"], "task=dept: unknown (known: control, depth, inpaint, reference, text); did you mean 'depth'?"),
+        (["task=dept"], "swap_anything, text); did you mean 'depth'?"),
         (["references=[a,"], "cannot read 'references=[a,': put quotes around the value"),
-        (["references={}"], "references: no file '{}'"),
+        (["references={}"], "references: must be a list, not {}: write [{}]"),
         (["references=null"], "references: must be a list, not None"),
-        (["references=[null]"], "references.0: must be a path, not None"),
+        (["references=[null]"], "references.0: must be a section with the keys image, scale, role, mask, box, background, not None"),
         (["pipeline=null"], "pipeline: a name is expected, not null"),
         (["task=null"], "task: a name is expected, not null"),
         (["task={a: 1}"], "task: a name is expected, not {a: 1}"),
@@ -166,8 +172,8 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["height=64"], "height and width go together: give both or neither"),
         (["mask=pyproject.toml"], "mask needs input=...: without a video there is nothing to keep"),
         (["input=nowhere.mp4"], "input: no file 'nowhere.mp4'"),
-        (["references=[nowhere.png]"], "references: no file 'nowhere.png'"),
-        (["task=inpaint"], "task=inpaint needs input=... (the input is a video; where the mask is white"),
+        (["references=[nowhere.png]"], "references.0.image: no file 'nowhere.png'"),
+        (["task=inpaint"], "task=inpaint needs input=... (where the mask is white the input is made anew, elsewhere kept)"),
         (["frames=null"], "frames=... is not given, and there is no input video to follow"),
         (["frames=0"], "frames: must be greater than or equal to 1, not 0"),
         (["device=cpu", "dtype=float8"], "dtype: must be 'auto', 'float32', 'bfloat16' or 'float16', not 'float8'"),

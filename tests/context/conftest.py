@@ -15,13 +15,14 @@ from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints
-from vace_adapt.controls import HintScale
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_context_path
 from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.scale import HintScale
 
 CPU = torch.device("cpu")
 GRID = (2, 3)
 FRAMES = 3
+STEPS = 4
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -38,7 +39,7 @@ class Tiny:
 
     def context(self, form="joint", **scale) -> ContextStream:
         rope = RotaryGrid(TINY.head_dim, GRID, CPU)
-        return ContextStream(self.path, self.model.patch_embedding, rope, form, HintScale(**scale))
+        return ContextStream(self.path, self.model.patch_embedding, rope, form, HintScale(**scale), STEPS)
 
     def text(self) -> TextMemory:
         memory = TextMemory(list(self.model.blocks))
@@ -70,10 +71,12 @@ class Tiny:
         return output, seen
 
 
-def chunk_context(context: ContextStream, control: Tensor | None, nothing: Tensor | None = None) -> ChunkContext:
+def chunk_context(
+    context: ContextStream, control: Tensor | None, nothing: Tensor | None = None, **options
+) -> ChunkContext:
     """The context of a chunk with control latents [B, 96, F, h, w], or of one with `nothing` in their place."""
     shown = nothing if control is None else control
-    return ChunkContext(context, (shown.shape[0], shown.shape[2]), control, lambda: nothing)
+    return ChunkContext(context, (shown.shape[0], shown.shape[2]), control, lambda: nothing, **options)
 
 
 def references(count: int, seed: int = 5) -> References:

@@ -5,9 +5,10 @@ import torch
 from pydantic import ValidationError
 
 from vace_adapt.context.blocks import ContextBlock
-from vace_adapt.controls import HintScale
+from vace_adapt.context.parts import parts
+from vace_adapt.scale import HintScale
 
-from .conftest import FRAMES, LAYERS, chunk_context, randn, references
+from .conftest import CPU, FRAMES, LAYERS, chunk_context, randn, references
 
 
 def hints(tiny, form="cached", *, given_control=True, count=1, **scale):
@@ -52,10 +53,10 @@ def test_by_frame(tiny):
     assert all(torch.equal(faded[layer], full[layer] * factors) for layer in LAYERS)
 
 
-def test_a_scale_of_zero_is_the_same_as_not_giving_the_input(tiny):
-    """Up to rounding: without references the chunk rows sit at positions 0, not R, and rotation is relative."""
-    assert equal(hints(tiny, references=0.0), hints(tiny, count=0), 1e-5)
-    assert equal(hints(tiny, control=0.0), hints(tiny, given_control=False), 1e-5)
+@pytest.mark.parametrize("form", ["joint", "cached", "references_only"])
+def test_a_scale_of_zero_is_the_same_as_not_giving_the_input(tiny, form):
+    assert equal(hints(tiny, form, references=0.0), hints(tiny, form, count=0))
+    assert equal(hints(tiny, form, control=0.0), hints(tiny, form, given_control=False))
 
 
 def test_equal_scales_are_the_joint_hint_times_the_scale(tiny):
@@ -78,22 +79,28 @@ def test_scale_is_continuous_where_the_stronger_changes(tiny):
 
 
 @pytest.mark.parametrize(
-    ("scale", "control", "references", "parts"),
+    ("control", "references", "expected"),
     [
-        ({}, True, True, [(1.0, True, True)]),
-        ({}, True, False, [(1.0, True, False)]),
-        ({}, False, True, [(1.0, False, True)]),
-        ({}, False, False, []),
-        ({"control": 0.0, "references": 0.0}, True, True, []),
-        ({"control": 2.0, "references": 0.5}, True, True, [(0.5, True, True), (1.5, True, False)]),
-        ({"control": 0.5, "references": 2.0}, True, True, [(0.5, True, True), (1.5, False, True)]),
-        ({"control": 0.0, "references": 2.0}, True, True, [(2.0, False, True)]),
-        ({"layers": (0.0, 0.0)}, True, True, []),
-        ({"frames": (0.0, 0.0, 0.0)}, True, True, []),
+        (1.0, [1.0], [(1.0, True, (0,))]),
+        (1.0, [], [(1.0, True, ())]),
+        (0.0, [1.0], [(1.0, False, (0,))]),
+        (0.0, [], []),
+        (0.0, [0.0, 0.0], []),
+        (2.0, [0.5], [(0.5, True, (0,)), (1.5, True, ())]),
+        (0.5, [2.0], [(0.5, True, (0,)), (1.5, False, (0,))]),
+        (0.5, [0.5, 0.0, 0.5], [(0.5, True, (0, 2))]),
+        (0.5, [0.25, 2.0, 1.0], [(0.25, True, (0, 1, 2)), (0.25, True, (1, 2)), (0.5, False, (1, 2)), (1.0, False, (1,))]),
+        (3.0, [1.0, 2.0], [(1.0, True, (0, 1)), (1.0, True, (1,)), (1.0, True, ())]),
+        (0.3, [0.1 * 3], [(0.3, True, (0,))]),
     ],
-)
-def test_context_passes(scale, control, references, parts):
-    assert HintScale(**scale).parts(control=control, references=references) == parts
+)  # fmt: skip
+def test_context_passes(control, references, expected):
+    assert parts(torch.tensor(control, dtype=torch.float64), references, CPU) == expected
+
+
+def test_no_passes_where_no_layer_or_frame_takes_hints(tiny):
+    assert hints(tiny, layers=(0.0, 0.0)) == {}
+    assert hints(tiny, frames=(0.0, 0.0, 0.0)) == {}
 
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])

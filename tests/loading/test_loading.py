@@ -21,7 +21,7 @@ from vace_adapt.errors import (
     PluginError,
     SettingsError,
 )
-from vace_adapt.hookspecs import REQUIRED_HOOKS, hookimpl
+from vace_adapt.hookspecs import HOOK_API, REQUIRED_HOOKS, hookimpl
 from vace_adapt.loading import describe_all, discover, load_plugin, register_plugin
 
 
@@ -131,7 +131,7 @@ def test_misspelt_hook():
         register_plugin("longlive", plugin, "x 1")
 
 
-@pytest.mark.parametrize(("came", "older"), [(0, "the plugin"), (2, "vace-adapt")])
+@pytest.mark.parametrize(("came", "older"), [(HOOK_API - 1, "the plugin"), (HOOK_API + 1, "vace-adapt")])
 def test_other_hook_api(came, older):
     info = load_plugin("longlive").info.model_copy(update={"hook_api": came})
 
@@ -139,7 +139,9 @@ def test_other_hook_api(came, older):
     def vace_describe():
         return info
 
-    with pytest.raises(HookApiMismatch, match=f"implements HOOK_API {came}, this is HOOK_API 1: upgrade {older}"):
+    with pytest.raises(
+        HookApiMismatch, match=f"implements HOOK_API {came}, this is HOOK_API {HOOK_API}: upgrade {older}"
+    ):
         register_plugin("longlive", good_plugin(vace_describe=vace_describe), "x 1")
 
 

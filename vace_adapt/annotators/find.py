@@ -8,7 +8,7 @@ from typing import Any
 import pluggy
 
 from vace_adapt import hookspecs
-from vace_adapt.contract import Annotator, AnnotatorInfo, Canvas
+from vace_adapt.contract import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.errors import AnnotatorBroken, AnnotatorNotFound, InputError
 from vace_adapt.hookspecs import ANNOTATORS, HOOK_API, PROJECT
 from vace_adapt.loading import Installed, discover
@@ -65,6 +65,15 @@ def register_annotator(name: str, plugin: object, distribution: str) -> Annotato
     return info
 
 
+def annotator_settings(info: AnnotatorInfo, options: Mapping[str, Any]) -> AnnotatorSettings:
+    """Options of an annotator, as plain values, validated.
+
+    Raises:
+        SettingsError: with every mistake in it.
+    """
+    return validated(info.settings, dict(options), f"annotators.{info.name}")
+
+
 def make_annotator(name: str, options: Mapping[str, Any], canvas: Canvas) -> Annotator:
     """An annotator for one stream.
 
@@ -74,12 +83,12 @@ def make_annotator(name: str, options: Mapping[str, Any], canvas: Canvas) -> Ann
         canvas: where it works.
 
     Raises:
-        AnnotatorNotFound, AnnotatorBroken, SettingsError: as `load_annotator` and `validated`.
+        AnnotatorNotFound, AnnotatorBroken, SettingsError: as `load_annotator` and `annotator_settings`.
         InputError: an extra is not installed.
         CheckpointError: weights are missing or of another model.
     """
     info = load_annotator(name)
-    settings = validated(info.settings, dict(options), f"annotators.{name}")
+    settings = annotator_settings(info, options)
     try:
         return info.make(settings, canvas)
     except ImportError as error:

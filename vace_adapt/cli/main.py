@@ -1,4 +1,4 @@
-"""``vace-adapt``: list, show, run, parity. Only ``run`` and ``parity`` import torch."""
+"""``vace-adapt``: list, show, annotators, run, explain, parity. Only the last three import torch."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ def _show(chosen: argparse.Namespace) -> int:
     return show_pipeline(chosen.name)
 
 
+def _annotators(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.plugins import list_annotators
+
+    return list_annotators()
+
+
 def _run(chosen: argparse.Namespace) -> int:
     from vace_adapt.cli.quiet import quiet_imports
 
@@ -42,6 +48,15 @@ def _run(chosen: argparse.Namespace) -> int:
     from vace_adapt.cli.run import run_command
 
     return run_command(chosen.overrides, show_config=chosen.cfg)
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.quiet import quiet_imports
+
+    quiet_imports()
+    from vace_adapt.cli.explain import explain_command
+
+    return explain_command(chosen.overrides, as_json=chosen.json)
 
 
 def _parity(chosen: argparse.Namespace) -> int:
@@ -65,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name")
     command.set_defaults(command=_show)
 
+    command = commands.add_parser("annotators", help="list the installed annotators and what they need")
+    command.set_defaults(command=_annotators)
+
     command = commands.add_parser(
         "run",
         help="stream a video through a pipeline",
@@ -74,6 +92,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="key=value")
     command.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "explain",
+        help="say what the inputs of a run amount to",
+        description="Say which task the inputs of a run make, what each of them feeds, and what is not used.",
+        epilog="example: vace-adapt explain task=outpaint input=video.mp4 references=[a.png]",
+    )
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.set_defaults(command=_explain)
 
     command = commands.add_parser(
         "parity",

@@ -1,7 +1,8 @@
-"""``vace-adapt list`` and ``show``. No torch here, and a broken plugin does not stop the others."""
+"""``vace-adapt list``, ``show`` and ``annotators``. No torch here, and a broken plugin does not stop the others."""
 
 from __future__ import annotations
 
+from vace_adapt.annotators.find import annotator_names, load_annotator
 from vace_adapt.cli.status import DONE
 from vace_adapt.contract import CAPABILITIES, Support
 from vace_adapt.errors import PluginError
@@ -19,6 +20,24 @@ def list_pipelines() -> int:
             print(f"{name:<{width}}  broken: {hooks}")
         else:
             print(f"{name:<{width}}  {hooks.info.title} ({hooks.distribution})")
+    return DONE
+
+
+def list_annotators() -> int:
+    """One line for each installed annotator, and what it needs."""
+    names = annotator_names()
+    width = max(map(len, names), default=0)
+    for name in names:
+        try:
+            info = load_annotator(name)
+        except PluginError as error:
+            print(f"{name:<{width}}  broken: {error}")
+            continue
+        carries = f"; carries {info.state}" if info.state else ""
+        needs = [f"weights {info.weights}"] if info.weights else []
+        needs += [f"pip install 'vace-adapt[{info.extra}]'"] if info.extra else []
+        needed = f"; needs {' and '.join(needs)}" if needs else ""
+        print(f"{name:<{width}}  {info.makes}: {info.summary}{carries}{needed}")
     return DONE
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +16,100 @@ from PIL import Image
 from torch import Tensor
 
 from vace_adapt.conditioning.pixels import array_to_tensor
-from vace_adapt.controls import ReferenceFit
+from vace_adapt.conditioning.subject import cut_subject, remove_background
+from vace_adapt.controls import ReferenceBackground, ReferenceFit
 from vace_adapt.errors import InputError
 from vace_adapt.images import load_image
+from vace_adapt.scale import LARGEST_SCALE
 
 ReferenceImage = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A reference with what is said of it; stands wherever a plain image may.
+
+    Attributes:
+        image: as a plain one.
+        scale: strength of its hints within 0..100, times the stream's scale for references; 0 is the same as not
+            giving it.
+        role: what it is (face, object, style, ...), for people; it changes nothing.
+        mask: where the subject is: an image, or an array [H, W] (bool, or uint8 over 127). The rest becomes white.
+        box: the subject's left, top, right, bottom as fractions of width and height.
+        background: ``keep`` or ``remove`` it, see `vace_adapt.conditioning.subject`; None is the stream's
+            ``reference_background``.
+
+    A subject with a mask, a box or without its background is cropped to what is left of it and stands whole on white,
+    as VACE's references do (ali-vilab/VACE vace/annotators/subject.py), whatever the stream's ``reference_fit``.
+
+    Raises:
+        InputError: a scale outside the range, or a mask and a box.
+    """
+
+    image: ReferenceImage
+    scale: float = 1.0
+    role: str | None = None
+    mask: ReferenceImage | None = None
+    box: tuple[float, float, float, float] | None = None
+    background: ReferenceBackground | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scale, Real) or not 0 <= self.scale <= LARGEST_SCALE:
+            raise InputError(f"scale of a reference must be within 0..{LARGEST_SCALE}, not {self.scale!r}")
+        if self.mask is not None and self.box is not None:
+            raise InputError("a reference has a mask and a box: give one of them")
+
+
 def references_to_tensor(
-    images: Sequence[ReferenceImage] | Sequence[Sequence[ReferenceImage]],
+    images: Sequence[ReferenceImage | Reference] | Sequence[Sequence[ReferenceImage | Reference]],
     fit: ReferenceFit,
     batch: int,
     height: int,
     width: int,
+    background: ReferenceBackground = "keep",
+    name: str = "reference",
 ) -> Tensor:
     """References to float32 [B, 3, R, H, W] in [-1, 1].
 
     Args:
         images: R images for all rows alike, or for each row its own R images. An image is a path, a PIL image, or
-            ``[H, W, 3]`` uint8 or float 0..1.
+            ``[H, W, 3]`` uint8 or float 0..1, or one of these in a `Reference`.
         fit: ``crop`` scales to cover and cuts the centre; ``letterbox`` scales to fit on a white canvas
             (ali-vilab/VACE vace/models/wan/wan_vace.py ``prepare_source``).
         batch, height, width: of the stream.
+        background: what happens to it where a reference does not say so itself.
+        name: what errors call one of them.
 
     Raises:
-        InputError: not an image, no image at all, or rows with different numbers of references.
+        InputError: not an image, no image at all, no subject, or rows with different numbers of references.
     """
     rows = _rows(images, batch)
-    place = _crop if fit == "crop" else _letterbox
-    made = [[place(_image(image, i), height, width) for i, image in enumerate(row)] for row in rows]
+    made = [[_placed(one, f"{name} {i}", fit, background, height, width) for i, one in enumerate(row)] for row in rows]
     return torch.stack([torch.cat(row, dim=0) for row in made]).transpose(1, 2)
+
+
+def reference_scales(
+    images: Sequence[ReferenceImage | Reference] | Sequence[Sequence[ReferenceImage | Reference]], batch: int
+) -> tuple[float, ...]:
+    """The scale of each reference; plain images have 1. Arguments as of `references_to_tensor`.
+
+    Raises:
+        InputError: rows with different scales.
+    """
+    rows = [
+        tuple(float(one.scale) if isinstance(one, Reference) else 1.0 for one in row) for row in _rows(images, batch)
+    ]
+    if len(set(rows)) > 1:
+        raise InputError(f"rows have references of different scales, {' and '.join(map(str, dict.fromkeys(rows)))}")
+    return rows[0]
+
+
+def reference_roles(
+    images: Sequence[ReferenceImage | Reference] | Sequence[Sequence[ReferenceImage | Reference]],
+) -> tuple[str | None, ...]:
+    """The role of each reference, as the first row has it."""
+    first = images[0] if isinstance(images[0], (list, tuple)) else images
+    return tuple(one.role if isinstance(one, Reference) else None for one in first)
 
 
 def _rows(images: Any, batch: int) -> list[Any]:
@@ -64,9 +130,48 @@ def _rows(images: Any, batch: int) -> list[Any]:
     return rows
 
 
-def _image(image: ReferenceImage, index: int) -> Tensor:
+def _placed(
+    given: ReferenceImage | Reference,
+    name: str,
+    fit: ReferenceFit,
+    background: ReferenceBackground,
+    height: int,
+    width: int,
+) -> Tensor:
+    """One reference of the stream's size, float32 [1, 3, H, W] in [-1, 1]."""
+    reference = given if isinstance(given, Reference) else Reference(given)
+    image = _image(reference.image, name)
+    remove = (reference.background or background) == "remove" and reference.mask is None
+    if not remove and reference.mask is None and reference.box is None:
+        return (_crop if fit == "crop" else _letterbox)(image, height, width)
+    try:
+        return _letterbox(_subject(image, reference, name, remove=remove), height, width)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _subject(image: Tensor, reference: Reference, name: str, *, remove: bool) -> Tensor:
+    """What is left of an image [1, 3, H, W] once it is cut to its subject."""
+    levels = rearrange((image + 1) * 127.5, "1 c h w -> h w c").round().to(torch.uint8).numpy()
+    if reference.mask is not None:
+        cut = cut_subject(levels, _subject_mask(reference.mask, f"{name} mask"))
+    elif remove:
+        cut = cut_subject(levels, remove_background(levels, reference.box))
+    else:
+        cut = cut_subject(levels, box=reference.box)
+    return rearrange(torch.from_numpy(cut).float() / 127.5 - 1, "h w c -> 1 c h w")
+
+
+def _subject_mask(mask: ReferenceImage, name: str) -> np.ndarray[Any, Any]:
+    """uint8 [H, W]."""
+    if isinstance(mask, (str, Path, Image.Image)):
+        return np.asarray(load_image(mask, name).convert("L"))
+    array = array_to_tensor(mask, name)
+    return (array.to(torch.uint8) * 255 if array.dtype == torch.bool else array).numpy()
+
+
+def _image(image: ReferenceImage, name: str) -> Tensor:
     """One image to float32 [1, 3, H, W] in [-1, 1]."""
-    name = f"reference {index}"
     if isinstance(image, (str, Path, Image.Image)):
         image = np.asarray(_on_white(load_image(image, name)))
     if not isinstance(image, (np.ndarray, Tensor)):

@@ -30,6 +30,9 @@ CONF = Path(vace_adapt.__file__).parent / "conf"
 GROUPS = ("pipeline", "task")
 """Keys whose value is the name of a file of the configuration."""
 
+OPEN = ("controls.annotators.", "videos.")
+"""Sections whose keys are names that only plugins or users know; Hydra has to be told so."""
+
 
 class PipelineConfigs(SearchPathPlugin):
     """Adds every plugin's ``conf/`` folder to Hydra's search path."""
@@ -58,7 +61,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """
     for override in overrides:
         _check_form(override)
-    texts, others = split_free_text(overrides)
+    texts, others = split_free_text([_opened(override) for override in overrides])
     Plugins.instance().register(PipelineConfigs)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -80,6 +83,10 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
 def _check_form(override: str) -> None:
     if not re.match(r"(\+\+?)?\w[^=]*=|~\w", override):
         raise SettingsError(f"cannot read {override!r}: key=value is expected")
+
+
+def _opened(override: str) -> str:
+    return f"++{override}" if override.startswith(OPEN) else override
 
 
 def _check_choices(overrides: Sequence[str]) -> None:

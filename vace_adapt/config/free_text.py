@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-FREE_TEXT = ("prompt", "input", "mask", "references", "output.folder")
+FREE_TEXT = ("prompt", "input", "mask", "references", "first", "last", "output.folder")
 
 QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 """One quoted text, whole; ``'a' and 'b'`` is none."""
@@ -15,13 +15,13 @@ QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 def split_free_text(overrides: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
     """The values of free-text keys, and the other overrides.
 
-    A quoted value loses its quotes, ``null`` is None, and a list of references is left to Hydra.
+    A quoted value loses its quotes, ``null`` is None, and references in brackets are left to Hydra.
     """
     texts: dict[str, str | None] = {}
     others = []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key not in FREE_TEXT or (key == "references" and value.startswith("[")):
+        if key not in FREE_TEXT or (key == "references" and value.startswith(("[", "{"))):
             texts.pop(key, None)
             others.append(override)
         else:

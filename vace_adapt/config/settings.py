@@ -8,25 +8,83 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from vace_adapt.composing import MAIN
 from vace_adapt.contract import Frozen, PipelineSettings, WeightsSettings
-from vace_adapt.controls import ControlSettings
+from vace_adapt.controls import ControlSettings, ReferenceBackground
 from vace_adapt.errors import SettingsError
+from vace_adapt.scale import LARGEST_SCALE
 from vace_adapt.validation import mistakes_of
 
 
 class TaskSettings(Frozen):
-    """What the inputs of a run are (``task=NAME``). A preset over the same inputs, never a mode.
+    """What the inputs of a run are (``task=NAME``). A preset over the other keys, never a mode.
 
     Attributes:
         name, describe: for people.
         needs: inputs that must be given.
-        blank_masked: paint the generated region mid-gray before it is encoded, so that its old content does not leak.
     """
 
     name: str
     describe: str
-    needs: tuple[Literal["input", "mask", "references"], ...] = ()
-    blank_masked: bool = False
+    needs: tuple[Literal["input", "mask", "references", "first", "last", "keyframes"], ...] = ()
+
+
+class ReferenceSettings(Frozen):
+    """One reference; a bare path stands for ``{image: PATH}``. See `vace_adapt.conditioning.references.Reference`.
+
+    Attributes:
+        image: its file.
+        scale: strength of its hints, times ``controls.scale.references``.
+        role: what it is (face, object, style, ...), for people.
+        mask: an image of its size: white is the subject, everything else becomes white.
+        box: the subject's [left, top, right, bottom] as fractions; it is cut out.
+        background: ``keep`` or ``remove``; None is ``controls.reference_background``.
+    """
+
+    image: Path
+    scale: Annotated[float, Field(ge=0, le=LARGEST_SCALE)] = 1.0
+    role: str | None = None
+    mask: Path | None = None
+    box: tuple[float, float, float, float] | None = None
+    background: ReferenceBackground | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, given: Any) -> Any:
+        return {"image": given} if isinstance(given, (str, Path)) else given
+
+    @field_validator("image", "mask")
+    @classmethod
+    def _is_file(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _check_file(path, "; several are given as [a,b]" if "," in str(path) else "")
+        return path
+
+
+class KeyframeSettings(Frozen):
+    """A picture or a clip at given frames of the output.
+
+    Attributes:
+        path: an image or a video.
+        frame: of its first picture.
+        end: of its last one instead; negative numbers count from the end of the stream.
+    """
+
+    path: Path
+    frame: Annotated[int, Field(ge=0)] | None = None
+    end: int | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _is_file(cls, path: Path) -> Path:
+        _check_file(path)
+        return path
+
+    @model_validator(mode="after")
+    def _placed(self) -> KeyframeSettings:
+        if (self.frame is None) == (self.end is None):
+            raise ValueError("needs one of frame (of its first picture) and end (frame of its last one)")
+        return self
 
 
 class PromptSwitch(Frozen):
@@ -52,8 +110,12 @@ class RunSettings(Frozen):
     controls: ControlSettings
     output: OutputSettings
     input: Path | None
+    videos: dict[str, Path]
     mask: Path | None
-    references: tuple[Path, ...]
+    references: tuple[ReferenceSettings, ...]
+    first: Path | None
+    last: Path | None
+    keyframes: tuple[KeyframeSettings, ...]
     prompt: str
     switches: tuple[PromptSwitch, ...]
     frames: Annotated[int, Field(ge=1)] | None
@@ -66,24 +128,26 @@ class RunSettings(Frozen):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     compile: bool
 
-    @field_validator("input", "mask")
+    @field_validator("input", "mask", "first", "last")
     @classmethod
     def _is_file(cls, path: Path | None) -> Path | None:
         if path is not None:
             _check_file(path)
         return path
 
+    @field_validator("videos")
+    @classmethod
+    def _are_files(cls, videos: dict[str, Path]) -> dict[str, Path]:
+        if MAIN in videos:
+            raise ValueError(f"{MAIN!r} is the name of input=...: choose another")
+        for path in videos.values():
+            _check_file(path)
+        return videos
+
     @field_validator("references", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, (str, Path)) else given
-
-    @field_validator("references")
-    @classmethod
-    def _are_files(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
-        for path in paths:
-            _check_file(path, "; several are given as [a,b]" if "," in str(path) else "")
-        return paths
+        return (given,) if isinstance(given, (str, Path, dict)) else given
 
     @field_validator("switches")
     @classmethod
@@ -101,6 +165,8 @@ class RunSettings(Frozen):
                 raise ValueError(f"task={self.task.name} needs {need}=... ({self.task.describe})")
         if self.mask is not None and self.input is None:
             raise ValueError("mask needs input=...: without a video there is nothing to keep")
+        if self.videos and self.input is None:
+            raise ValueError("videos need input=...: they go along with it")
         if self.frames is None and self.input is None:
             raise ValueError("frames=... is not given, and there is no input video to follow")
         if (self.height is None) != (self.width is None):

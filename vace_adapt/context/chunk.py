@@ -12,61 +12,86 @@ from torch import Tensor
 
 from vace_adapt.attention.rope import Rotation
 from vace_adapt.context.blocks import ReferenceLayer
+from vace_adapt.context.parts import Part, parts
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints, HintSource
-from vace_adapt.controls import Part
-from vace_adapt.errors import AttachError
+from vace_adapt.errors import AttachError, SessionError
 
-Given = Literal["control", "nothing", "references"]
-"""What stands at the chunk's positions in the context sequence."""
+Given = Literal["control", "nothing"] | tuple[int, ...]
+"""What stands at the chunk's positions in the context sequence; for `references_only` also some references."""
 
 
 class ChunkContext:
     """What was given for one chunk. It keeps the scale and the references that held when it was made.
+
+    Everything that depends on scales is decided and brought to the device here, so that passes never wait for it.
 
     Args:
         stream: what the chunks share.
         shape: B and F of the chunk.
         control: control latents [B, 96, F, h, w], or None where nothing was given.
         nothing: makes [B, 96, F, h, w]: what "nothing given" encodes to. Called here, where a pass will need it.
+        chunk: its number, for schedules.
+        control_factors: [S, B, F, rows, columns] within 0..100, S being 1 or the number of denoise steps: multiplies
+            the control's scale token by token; None for 1.
+
+    Raises:
+        InputError: factors that do not fit the chunk.
     """
 
     def __init__(
-        self, stream: ContextStream, shape: tuple[int, int], control: Tensor | None, nothing: Callable[[], Tensor]
+        self,
+        stream: ContextStream,
+        shape: tuple[int, int],
+        control: Tensor | None,
+        nothing: Callable[[], Tensor],
+        *,
+        chunk: int = 0,
+        control_factors: Tensor | None = None,
     ) -> None:
         self._stream = stream
         self._path = stream.path
-        self._scale = stream.scale
-        self._references = stream.references
+        self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._batch, self._frames = shape
         self._entries: dict[Given, Tensor] = {}
-        self._row_factors: Tensor | None = None
-        self._parts = self._scale.parts(control=control is not None, references=self._references is not None)
+        self._steps = self._parts(chunk, control is not None, control_factors)
+        needed = [part for step in self._steps for part in step]
+        sets = {part.references for part in needed}
+        self._references = {chosen: stream.references(chosen) for chosen in sets if chosen}
+        self._rotations = {chosen: self._rotations_with(len(chosen)) for chosen in sets}
         self._given: dict[Given, Tensor] = {} if control is None else {"control": control}
-        if any(not with_control for _, with_control, _ in self._parts):
+        if any(not part.control for part in needed):
             self._given["nothing"] = empty = nothing()
-            if self._references is not None and stream.form == "references_only":
-                shown = self._references.control
-                self._given["references"] = torch.cat([shown, empty[:, :, shown.shape[2] :]], dim=2)
+            if stream.form == "references_only":
+                for chosen, held in self._references.items():
+                    self._given[chosen] = torch.cat([held.control, empty[:, :, held.count :]], dim=2)
+        self._row_factors = None if stream.scale.frames is None else self._by_token(stream.scale.frames)
 
     @property
     def runs(self) -> bool:
         """Whether any hint will be added."""
-        return bool(self._parts)
+        return any(self._steps)
 
     def source(self, step: int, sigma: float) -> HintSource | None:
         """Hints of a pass.
 
         Args:
-            step: number of the pass within a chunk; passes of one number have one timestep for the whole stream.
+            step: number of the pass within a chunk; passes of one number have one timestep for the whole stream. -1 is
+                the clean pass, whose scales are those of the last denoise step.
             sigma: its noise level in [0, 1].
 
         Returns:
             None where no hint would be added (nothing given, or every scale 0): the context path does not run then.
-        """
-        return partial(self._hints, step=step, sigma=sigma) if self.runs else None
 
-    def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
+        Raises:
+            SessionError: there is no such step.
+        """
+        if not -1 <= step < len(self._steps):
+            raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
+        needed = self._steps[step]
+        return partial(self._hints, needed=needed, step=step, sigma=sigma) if needed else None
+
+    def _hints(self, inputs: BlockInputs, *, needed: Sequence[Part], step: int, sigma: float) -> Hints:
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
@@ -74,7 +99,7 @@ class ChunkContext:
         inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
         self._stream.take_prompt(inputs.text)
         total: list[Tensor] = []
-        for part in self._parts:
+        for part in needed:
             hints = self._part(part, inputs, step, sigma)
             total = [a + b for a, b in zip(total, hints, strict=True)] if total else hints
         return {layer: hint.to(base_dtype) for layer, hint in self._weighted(total)}
@@ -82,22 +107,20 @@ class ChunkContext:
     # --- one context pass ---------------------------------------------------------------------------------------------
 
     def _part(self, part: Part, inputs: BlockInputs, step: int, sigma: float) -> list[Tensor]:
-        """Hints of the chunk rows, with or without the control and the references, times the part's factor."""
-        factor, control, references = part
-        stream, held = self._stream, self._references if references else None
-        given: Given = "control" if control else "nothing"
+        """Hints of the chunk rows, with what the part has, times its factor."""
+        stream, held = self._stream, self._references.get(part.references)
+        rotations = self._rotations[part.references]
+        given: Given = "control" if part.control else "nothing"
         if held is None or stream.form == "references_only":
-            rows = self._rows("references" if held else given, inputs)
-            hints = self._blocks(rows, inputs, stream.rotation(0, self._frames))
+            rows = self._rows(given if held is None else part.references, inputs)
+            hints = self._blocks(rows, inputs, rotations[-1])
         elif stream.form == "joint":
             rows = torch.cat([held.at(sigma), self._rows(given, inputs)], dim=1)
-            rotation = stream.rotation(0, held.count + self._frames)
-            hints = self._blocks(rows, inputs, rotation, skip=held.count * stream.frame_tokens)
+            hints = self._blocks(rows, inputs, rotations[-1], skip=held.count * stream.frame_tokens)
         else:
-            memory = held.remembered(step, sigma, inputs, stream.text, stream.rotation(0, held.count))
-            rotation = stream.rotation(held.count, self._frames)
-            hints = self._blocks(self._rows(given, inputs), inputs, rotation, memory)
-        return hints if factor == 1.0 else [hint * factor for hint in hints]
+            memory = held.remembered(step, sigma, inputs, stream.text, rotations[0])
+            hints = self._blocks(self._rows(given, inputs), inputs, rotations[-1], memory)
+        return [_scaled(hint, part.factor) for hint in hints]
 
     def _blocks(
         self,
@@ -109,7 +132,7 @@ class ChunkContext:
     ) -> list[Tensor]:
         """Run rows [B, N, D] through the context blocks, as far as a hint is wanted; hints of the rows past `skip`."""
         hints = []
-        for i in range(self._depth()):
+        for i in range(1 + max(i for i, factor in enumerate(self._layer_factors) if factor > 0)):
             block: Any = self._path.vace_blocks[i]
             remembered = None if memory is None else memory[i]
             text, attend = self._stream.text[i], self._path.attends[i]
@@ -123,25 +146,43 @@ class ChunkContext:
             self._entries[given] = self._path.entry(self._given[given].to(self._path.dtype))
         return self._entries[given] + inputs.hidden
 
-    # --- factors ------------------------------------------------------------------------------------------------------
-
-    def _depth(self) -> int:
-        """Context blocks to run: none after the last whose factor is not 0."""
-        factors = self._scale.layers or (1.0,) * len(self._path.layers)
-        return 1 + max(i for i, factor in enumerate(factors) if factor > 0)
-
     def _weighted(self, hints: list[Tensor]) -> list[tuple[int, Tensor]]:
         """Base block and hint, with the factors by layer and by frame applied; layers of factor 0 left out."""
-        factors = self._scale.layers or (1.0,) * len(hints)
-        kept = [(layer, h, f) for layer, h, f in zip(self._path.layers, hints, factors, strict=False) if f > 0]
-        if self._scale.frames is not None:
-            rows = self._frame_factors(self._scale.frames, hints[0])
-            kept = [(layer, hint * rows, factor) for layer, hint, factor in kept]
-        return [(layer, hint if factor == 1.0 else hint * factor) for layer, hint, factor in kept]
+        kept = zip(self._path.layers, hints, self._layer_factors, strict=False)
+        rows = self._row_factors
+        return [(layer, _scaled(h if rows is None else h * rows, factor)) for layer, h, factor in kept if factor > 0]
 
-    def _frame_factors(self, factors: tuple[float, ...], like: Tensor) -> Tensor:
-        """Factors by frame as factors by token [1, L, 1], made once per chunk."""
-        if self._row_factors is None:
-            frames = torch.tensor(factors[: self._frames], dtype=like.dtype).to(like.device)
-            self._row_factors = repeat(frames, "f -> 1 (f t) 1", t=self._stream.frame_tokens)
-        return self._row_factors
+    # --- made with the chunk ------------------------------------------------------------------------------------------
+
+    def _parts(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[list[Part]]:
+        """The context passes of every denoise step."""
+        stream = self._stream
+        if controlled:
+            controls = stream.control_scales(chunk, (self._batch, self._frames), factors)
+        else:
+            controls = [torch.zeros((), dtype=torch.float64, device="cpu")] * stream.steps
+        found = []
+        for step, control in enumerate(controls):
+            common = stream.scale.references_at(chunk, step)
+            references = [common * scale for scale in stream.reference_scales]
+            found.append(parts(control, references, self._path.device))
+        return found
+
+    def _rotations_with(self, references: int) -> tuple[Rotation, ...]:
+        """Of the reference rows, where they are remembered; of the rows of a pass."""
+        rotation, form = self._stream.rotation, self._stream.form
+        if references and form == "cached":
+            return rotation(0, references), rotation(references, self._frames)
+        return (rotation(0, self._frames + (references if form == "joint" else 0)),)
+
+    def _by_token(self, factors: tuple[float, ...]) -> Tensor:
+        """Factors by frame as factors by token [1, L, 1]."""
+        frames = torch.tensor(factors[: self._frames], dtype=self._path.dtype).to(self._path.device)
+        return repeat(frames, "f -> 1 (f t) 1", t=self._stream.frame_tokens)
+
+
+def _scaled(hint: Tensor, factor: float | Tensor) -> Tensor:
+    """In the hint's dtype; a factor by token gives the bits that the same number for all tokens gives."""
+    if isinstance(factor, Tensor):
+        return (hint * factor).to(hint.dtype)
+    return hint if factor == 1.0 else hint * factor

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class References:
     Attributes:
         control: [B, 96, R, h, w]: each reference's latent, normalised, then zero reactive and mask channels.
         latents: [B, C, R, h, w]: the same latents in the base's own normalisation.
-        noise: [B, C, R, h, w]: standard normal, fixed for the stream.
+        noise: [B, C, R, h, w]: standard normal, fixed for the stream; draw i is that of the i-th reference given.
     """
 
     control: Tensor
@@ -32,6 +33,11 @@ class References:
     @property
     def count(self) -> int:
         return self.control.shape[2]
+
+    def only(self, chosen: Sequence[int]) -> References:
+        """Some of them, as if no others had been given: their noise is numbered among themselves."""
+        control, latents = (torch.stack([t[:, :, i] for i in chosen], dim=2) for t in (self.control, self.latents))
+        return References(control, latents, self.noise[:, :, : len(chosen)])
 
 
 class ReferenceRows:
@@ -82,7 +88,7 @@ class ReferenceRows:
     def tensors(self) -> dict[str, Tensor]:
         """The remembered buffers by name."""
         return {
-            f"references.{step}.{i}.{name}": tensor
+            f"{step}.{i}.{name}": tensor
             for step, layers in self._memory.items()
             for i, layer in enumerate(layers)
             for name, tensor in zip(("key", "value"), layer, strict=True)

@@ -20,16 +20,18 @@ Remembered exactly: the projected control tokens (per chunk), text keys and valu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from vace_adapt.attention.rope import RotaryGrid, Rotation
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.context.parts import control_scales
 from vace_adapt.context.references import ReferenceRows, References
-from vace_adapt.controls import HintScale, ReferenceForm
+from vace_adapt.controls import ReferenceForm
 from vace_adapt.errors import InputError
+from vace_adapt.scale import HintScale
 
 
 class ContextStream:
@@ -41,6 +43,11 @@ class ContextStream:
         rope: rotations for this stream's latent size.
         form: how references enter.
         scale: of the next chunks; may be replaced between chunks.
+        steps: denoise steps of a chunk.
+
+    Attributes:
+        grid: token rows and columns of a latent frame.
+        reference_scales: of the references in force, one for each.
     """
 
     def __init__(
@@ -50,13 +57,18 @@ class ContextStream:
         rope: RotaryGrid,
         form: ReferenceForm,
         scale: HintScale,
+        steps: int = 1,
     ) -> None:
         self.path = path
         self.form = form
         self.scale = scale
+        self.steps = steps
         self.text = TextMemory(list(path.vace_blocks))
-        self.references: ReferenceRows | None = None
+        self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
+        self.reference_scales: tuple[float, ...] = ()
+        self._references: References | None = None
+        self._rows: dict[tuple[int, ...], ReferenceRows] = {}
         self._patch_embedding = patch_embedding
         self._rope = rope
         self._new_prompt = True
@@ -68,9 +80,23 @@ class ContextStream:
         """Another prompt is in force from the next pass on; its tokens come with the pass."""
         self._new_prompt = True
 
-    def set_references(self, references: References | None) -> None:
-        """Use these references from the next chunk on, or none."""
-        self.references = None if references is None else ReferenceRows(self.path, self._patch_embedding, references)
+    def set_references(self, references: References | None, scales: Sequence[float] | None = None) -> None:
+        """Use these references from the next chunk on, or none.
+
+        Args:
+            references: R of them.
+            scales: of each, times the stream's own for references; None for 1.
+
+        Raises:
+            InputError: another number of scales.
+        """
+        count = 0 if references is None else references.count
+        chosen = (1.0,) * count if scales is None else tuple(scales)
+        if len(chosen) != count:
+            raise InputError(f"{len(chosen)} scales are given for {count} references")
+        self.reference_scales = chosen
+        self._references = references
+        self._rows = {}
 
     def check(self, *, control: bool, references: int, frames: int) -> None:
         """Refuse inputs that cannot work together in a chunk of `frames` latent frames, before anything changes.
@@ -87,6 +113,17 @@ class ContextStream:
 
     # --- asked by the chunks ------------------------------------------------------------------------------------------
 
+    def control_scales(self, chunk: int, shape: tuple[int, int], factors: Tensor | None) -> list[Tensor]:
+        """Scale of a control at every step of a chunk of `shape` [B, F]; see `vace_adapt.context.parts`."""
+        return control_scales(self.scale, chunk, self.steps, factors, (*shape, *self.grid))
+
+    def references(self, chosen: tuple[int, ...]) -> ReferenceRows:
+        """Rows of some of the references in force."""
+        assert self._references is not None
+        if chosen not in self._rows:
+            self._rows[chosen] = ReferenceRows(self.path, self._patch_embedding, self._references.only(chosen))
+        return self._rows[chosen]
+
     def take_prompt(self, text: Tensor) -> None:
         """Text tokens [B, T, D] of the pass that runs now; projected where the prompt is new."""
         if self._new_prompt:
@@ -101,5 +138,9 @@ class ContextStream:
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
-        references = {} if self.references is None else self.references.tensors()
-        return {**self.text.tensors(), **references}
+        remembered = {
+            f"references.{','.join(map(str, chosen))}.{name}": tensor
+            for chosen, rows in self._rows.items()
+            for name, tensor in rows.tensors().items()
+        }
+        return {**self.text.tensors(), **remembered}

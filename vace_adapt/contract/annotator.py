@@ -63,6 +63,10 @@ class Canvas:
     download: bool = False
 
 
+def _one(settings: Any) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class AnnotatorInfo:
     """Who an annotator is (`vace_annotator`).
@@ -78,7 +82,8 @@ class AnnotatorInfo:
         state: what it carries from frame to frame, in words; empty for nothing.
         weights: hub id of the weights it uses where no other are named; None if it has none.
         extra: the extra of ``pip install vace-adapt[...]`` that it needs; None if it needs none.
-        first_frames: frames its first call needs for pictures that do not depend on how the video is cut.
+        first_frames: settings to the number of frames its first call needs, for pictures that do not depend on how the
+            video is cut.
     """
 
     name: str
@@ -91,4 +96,4 @@ class AnnotatorInfo:
     state: str = ""
     weights: str | None = None
     extra: str | None = None
-    first_frames: int = 1
+    first_frames: Callable[[Any], int] = _one

@@ -93,6 +93,14 @@ class Chunk(Protocol):
         """
         ...
 
+    def keep(self, latents: Tensor) -> Tensor:
+        """Estimated finished latents [B, C, F, h, w] with what must be kept put in place (``preserve: latent``).
+
+        A loop passes every estimate through it, at each denoise step and at the end, before it re-noises or caches
+        them. Where nothing must be kept it gives back the tensor it got.
+        """
+        ...
+
     def clean_pass(self, sigma: float) -> HintSource | None:
         """Hints of the clean pass; None unless ``kv_policy: with_hints``."""
         ...

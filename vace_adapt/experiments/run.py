@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from vace_adapt.config.settings import RunSettings
-from vace_adapt.contract import ChunkReport
+from vace_adapt.composing import MAIN
+from vace_adapt.conditioning.references import Reference
+from vace_adapt.config.settings import ReferenceSettings, RunSettings
 from vace_adapt.errors import InputError, VideoError
 from vace_adapt.experiments.folder import claimed
 from vace_adapt.experiments.interrupt import undisturbed
 from vace_adapt.experiments.metrics import Metrics
-from vace_adapt.experiments.source import Source
+from vace_adapt.experiments.source import Moment, Source
+from vace_adapt.streaming.chunk import StreamedChunk
 from vace_adapt.streaming.load import load_pipeline
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.streaming.session import Session
@@ -33,7 +34,6 @@ from vace_adapt.video.write import VideoWriter
 VIDEO, SHEET, METRICS, CONFIG = "output.mp4", "sheet.png", "metrics.json", "config.yaml"
 
 Array = np.ndarray[Any, Any]
-Fed = list[tuple[Array, Array | None]]
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,30 @@ def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) ->
             height=source.height,
             width=source.width,
             seed=settings.seed,
-            references=[str(path) for path in settings.references],
+            references=[_reference(reference) for reference in settings.references],
             num_frames=source.frames,
             controls=settings.controls,
         ) as session,
         _output(folder, settings, source, pipeline, progress) as output,
     ):
         _check_switches(session, settings, source)
+        _place_keyframes(session, settings, source)
         _stream(session, settings, source, output)
     return output.result
+
+
+def _reference(settings: ReferenceSettings) -> Reference:
+    return Reference(**settings.model_dump())
+
+
+def _place_keyframes(session: Session, settings: RunSettings, source: Source) -> None:
+    """The keyframes of a run, those at its two ends first, so that others may lie over them."""
+    if settings.first is not None:
+        session.keyframe(source.pictures(settings.first), frame=0)
+    if settings.last is not None:
+        session.keyframe(source.pictures(settings.last), end=-1)
+    for keyframe in settings.keyframes:
+        session.keyframe(source.pictures(keyframe.path), frame=keyframe.frame, end=keyframe.end)
 
 
 def _check_switches(session: Session, settings: RunSettings, source: Source) -> None:
@@ -104,31 +119,25 @@ def _check_switches(session: Session, settings: RunSettings, source: Source) -> 
 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
     """Feed every chunk what it needs, and take what it makes."""
-    control = source.control()
+    moments = source.moments()
     prompts = {switch.chunk: switch.prompt for switch in settings.switches}
     for index in itertools.count():
         if index in prompts:
             session.update(prompt=prompts[index])
-        fed = list(itertools.islice(control, session.shapes.time.pixels(index)))
+        needed = session.shapes.time.pixels(index)
+        fed = list(itertools.islice(moments, needed))
         if fed:
-            _feed(session, fed, settings, last=len(fed) < session.shapes.time.pixels(index))
+            _feed(session, fed, last=len(fed) < needed)
         chunk = next(session, None)
         if chunk is None:
             return
-        output.add(chunk.frames[0].numpy(), fed, chunk.report)
+        output.add(chunk)
 
 
-def _feed(session: Session, fed: Fed, settings: RunSettings, *, last: bool) -> None:
-    frames = np.stack([frame for frame, _ in fed])
-    masks = [mask for _, mask in fed if mask is not None]
-    if not masks:
-        session.feed(frames, last=last)
-        return
-    mask = np.stack(masks)
-    shown = torch.from_numpy(frames).float() / 255
-    if settings.task.blank_masked:
-        shown[torch.from_numpy(mask) > 127] = 0.5
-    session.feed(shown, mask, last=last)
+def _feed(session: Session, fed: list[Moment], *, last: bool) -> None:
+    videos = {name: np.stack([moment.videos[name] for moment in fed]) for name in fed[0].videos}
+    masks = [moment.mask for moment in fed if moment.mask is not None]
+    session.feed(videos.pop(MAIN), np.stack(masks) if masks else None, videos=videos, last=last)
 
 
 class Output:
@@ -144,10 +153,10 @@ class Output:
         self._writer: VideoWriter | None = None
         self._bar = tqdm(total=source.frames, unit="frame", disable=not progress, dynamic_ncols=True)
 
-    def add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
-        """Take a finished chunk, frames [T, H, W, 3], into all files or none."""
+    def add(self, chunk: StreamedChunk) -> None:
+        """Take a finished chunk into all files or none."""
         with undisturbed(), self._written():
-            self._add(frames, fed, report)
+            self._add(chunk)
 
     def finish(self, *, interrupted: bool) -> None:
         """Give every file its name, the video last."""
@@ -165,15 +174,16 @@ class Output:
             for path in self.folder.glob(f"{name}*"):
                 path.unlink()
 
-    def _add(self, frames: Array, fed: Fed, report: ChunkReport) -> None:
+    def _add(self, chunk: StreamedChunk) -> None:
         writer = self._open()
+        frames = chunk.frames[0].numpy()
         for i, frame in enumerate(frames):
-            control, mask = fed[i] if i < len(fed) else (None, None)
-            shown = None if mask is None else np.repeat(mask[..., None], 3, axis=-1)
-            self._sheet.add(writer.frames + i, (control, shown, frame))
+            control = None if chunk.control is None else chunk.control[0, i].numpy()
+            mask = None if chunk.mask is None else np.repeat(chunk.mask[0, i].numpy()[..., None], 3, axis=-1)
+            self._sheet.add(writer.frames + i, (control, mask, frame))
         writer.write(frames)
-        self._metrics.add(report)
-        self._bar.set_postfix_str(f"chunk {report.seconds:.2f} s, {report.fps:.1f} fps", refresh=False)
+        self._metrics.add(chunk.report)
+        self._bar.set_postfix_str(f"chunk {chunk.report.seconds:.2f} s, {chunk.report.fps:.1f} fps", refresh=False)
         self._bar.update(len(frames))
 
     def _finish(self, writer: VideoWriter, interrupted: bool) -> None:

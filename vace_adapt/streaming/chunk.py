@@ -12,9 +12,10 @@ from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.contract import ChunkReport, ChunkShapes, HintSource, PipelineParts
 from vace_adapt.errors import SessionError
 from vace_adapt.streaming.noise import draw
+from vace_adapt.streaming.preserving import Kept
 
 CLEAN_PASS = -1
-"""Number of the clean pass where passes of a chunk are counted."""
+"""Number of the clean pass where passes of a chunk are counted; its hints are scaled as those of the last step."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,15 @@ class StreamedChunk:
         frames: uint8 [B, T, H, W, 3] on the CPU.
         latents: [B, C, F, h, w] finished latents in the base's normalisation, on its device.
         report: sizes, time and memory.
+        control: what VACE was shown, uint8 [B, T, H, W, 3] on the CPU; None for nothing.
+        mask: its mask, uint8 [B, T, H, W], 255 = generate; None for all of it.
     """
 
     frames: Tensor
     latents: Tensor
     report: ChunkReport
+    control: Tensor | None = None
+    mask: Tensor | None = None
 
 
 class SessionChunk:
@@ -43,7 +48,11 @@ class SessionChunk:
         text: [B, T, text_dim] prompt embeddings.
         prompt_changed: whether they differ from the last chunk's.
         context: where the hints come from; None runs the chunk bare.
+        kept: what must be kept of its latents; None for nothing.
         hints_in_clean_pass: the KV policy.
+
+    Attributes:
+        kept: how often the loop has called `keep`.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class SessionChunk:
         text: Tensor,
         prompt_changed: bool,
         context: ChunkContext | None,
+        kept: Kept | None,
         hints_in_clean_pass: bool,
     ) -> None:
         self.index = index
@@ -62,7 +72,9 @@ class SessionChunk:
         self.frames = shapes.time.latents(index)
         self.text = text
         self.prompt_changed = prompt_changed
+        self.kept = 0
         self._context = context
+        self._kept = kept
         self._hints_in_clean_pass = hints_in_clean_pass
         self._draws = parts.draws
         shape = shapes.latent_shape(len(seeds), index)[1:]
@@ -78,6 +90,10 @@ class SessionChunk:
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:
         return None if self._context is None else self._context.source(step, sigma)
+
+    def keep(self, latents: Tensor) -> Tensor:
+        self.kept += 1
+        return latents if self._kept is None else self._kept.into(latents)
 
     def clean_pass(self, sigma: float) -> HintSource | None:
         return self.denoising(CLEAN_PASS, sigma) if self._hints_in_clean_pass else None

@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from vace_adapt.attention.rope import RotaryGrid
+from vace_adapt.composition.composer import Composed
 from vace_adapt.conditioning.encoder import ControlEncoder
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import ChunkShapes
-from vace_adapt.controls import ControlSettings, HintScale
+from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
+from vace_adapt.scale import HintScale
 from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.noise import draw
-from vace_adapt.streaming.queue import Control
+from vace_adapt.streaming.reader import GivenReferences
 
 
 class ControlPath:
@@ -31,6 +33,9 @@ class ControlPath:
         shapes: of the stream.
         settings: options of the control.
         seeds: one for each batch row.
+
+    Attributes:
+        references: how many are in force; those of scale 0 are not.
 
     Raises:
         InputError: a scale that does not fit the model.
@@ -44,11 +49,14 @@ class ControlPath:
         self._shapes = shapes
         self._seeds = seeds
         self.references = 0
+        self._steps = engine.parts.draws
         self.check_scale(settings.scale)
         size = (len(seeds), shapes.pixel_height, shapes.pixel_width)
         self._encoder = ControlEncoder(engine.codec, shapes.time, size, settings.mask_time)
         rope = RotaryGrid(path.backbone.head_dim, shapes.grid, path.device)
-        self._context = ContextStream(path, engine.patch_embedding, rope, settings.reference_form, settings.scale)
+        self._context = ContextStream(
+            path, engine.patch_embedding, rope, settings.reference_form, settings.scale, self._steps
+        )
 
     @classmethod
     def open(
@@ -58,15 +66,19 @@ class ControlPath:
         return None if engine.context is None else cls(engine, engine.context, shapes, settings, seeds)
 
     def check_scale(self, scale: HintScale) -> None:
-        """Refuse a scale whose factors do not fit the context layers or the longest chunk."""
+        """Refuse a scale whose factors do not fit the context layers, the longest chunk or the denoise steps."""
         layers, longest = len(self._path.layers), max(self._shapes.time.first, self._shapes.time.rest)
         if scale.layers is not None and len(scale.layers) != layers:
             raise InputError(f"scale has {len(scale.layers)} layer factors, the model {layers} context layers")
         if scale.frames is not None and len(scale.frames) != longest:
             raise InputError(f"scale has {len(scale.frames)} frame factors, a chunk has {longest} latent frames")
+        for name in ("control_schedule", "references_schedule"):
+            last = getattr(scale, name).last_step
+            if last >= self._steps:
+                raise InputError(f"scale.{name} speaks of denoise step {last}, the last one is {self._steps - 1}")
 
     def check(
-        self, references: tuple[Tensor | None] | None, scale: HintScale | None, *, control: bool, chunk: int
+        self, references: tuple[GivenReferences | None] | None, scale: HintScale | None, *, control: bool, chunk: int
     ) -> None:
         """Refuse inputs of a chunk that cannot work together.
 
@@ -79,10 +91,14 @@ class ControlPath:
         scale = scale or self._context.scale
         count = self.references
         if references is not None:
-            (images,) = references
-            count = 0 if images is None else images.shape[2]
-        heard = bool(scale.parts(control=control, references=False))
-        self._context.check(control=heard, references=count, frames=self._shapes.time.latents(chunk))
+            (given,) = references
+            count = 0 if given is None else sum(one > 0 for one in given.scales)
+        steps = range(self._steps)
+        self._context.check(
+            control=control and any(scale.control_at(chunk, step) for step in steps),
+            references=count if any(scale.references_at(chunk, step) for step in steps) else 0,
+            frames=self._shapes.time.latents(chunk),
+        )
 
     def set_scale(self, scale: HintScale) -> None:
         self._context.scale = scale
@@ -90,29 +106,41 @@ class ControlPath:
     def set_prompt(self) -> None:
         self._context.set_prompt()
 
-    def set_references(self, images: Tensor | None) -> None:
-        """Take references [B, 3, R, H, W] in [-1, 1] from the next chunk on, or none."""
-        self.references = 0 if images is None else images.shape[2]
-        if images is None:
+    def set_references(self, images: Tensor | None, scales: tuple[float, ...] | None = None) -> None:
+        """Take references from the next chunk on, or none.
+
+        Args:
+            images: [B, 3, R, H, W] in [-1, 1].
+            scales: of each, times `HintScale.references`; None for 1. What has scale 0 is not there at all: it is not
+                encoded, and noise draws are numbered among the others.
+        """
+        count = 0 if images is None else images.shape[2]
+        chosen = (1.0,) * count if scales is None else scales
+        heard = [i for i, scale in zip(range(count), chosen, strict=True) if scale > 0]
+        self.references = len(heard)
+        if images is None or not heard:
             self._context.set_references(None)
             return
-        control, latents = self._encoder.references(images)
+        control, latents = self._encoder.references(images[:, :, heard].contiguous())
         latents = self._engine.codec.normalise(latents) if self._engine.parts.normalised_input else latents
         frame = (latents.shape[1], *latents.shape[3:])
         noise = torch.stack([draw(self._seeds, "reference", i, frame) for i in range(self.references)], dim=2)
         self._context.set_references(
-            References(control, latents.to(self._engine.dtype), noise.to(latents.device, self._engine.dtype))
+            References(control, latents.to(self._engine.dtype), noise.to(latents.device, self._engine.dtype)),
+            [chosen[i] for i in heard],
         )
 
-    def chunk(self, chunk: int, control: Control | None) -> ChunkContext:
-        """Encode what was given for a chunk."""
-        if control is not None and self._context.scale.parts(control=True, references=False):
-            encoded = self._encoder.control(chunk, control.frames, control.mask)
+    def chunk(self, chunk: int, composed: Composed | None) -> ChunkContext:
+        """Encode what was given for a chunk, if any of its denoise steps uses it."""
+        shape = len(self._seeds), self._shapes.time.latents(chunk)
+        factors = None if composed is None else composed.factors
+        if composed is not None and any(scale.any() for scale in self._context.control_scales(chunk, shape, factors)):
+            encoded = self._encoder.control(chunk, composed.frames, composed.mask)
         else:
             self._encoder.skip(chunk)
             encoded = None
-        shape = len(self._seeds), self._shapes.time.latents(chunk)
-        return ChunkContext(self._context, shape, encoded, partial(self._encoder.nothing, chunk))
+        nothing = partial(self._encoder.nothing, chunk)
+        return ChunkContext(self._context, shape, encoded, nothing, chunk=chunk, control_factors=factors)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""

@@ -28,16 +28,24 @@ class Engine:
         patch_embedding: the base's own, latents [B, C, F, h, w] to [B, D, F, rows, columns].
         device, dtype: of the base model.
         live: whether the base model is an object of the user's, which is left as it is.
+        download: whether annotators may fetch weights.
         attachment: the hooks on a live model; None where the model takes hints as an argument.
     """
 
     def __init__(
-        self, hooks: PipelineHooks, parts: PipelineParts, context: ContextPath | None, *, live: bool = False
+        self,
+        hooks: PipelineHooks,
+        parts: PipelineParts,
+        context: ContextPath | None,
+        *,
+        live: bool = False,
+        download: bool = False,
     ) -> None:
         self.hooks = hooks
         self.parts = parts
         self.context = context
         self.live = live
+        self.download = download
         self.codec = VaeCodec(parts.vae)
         self.device = parts.device
         self.dtype = parts.dtype

@@ -64,9 +64,9 @@ def load_pipeline(
         raise SettingsError(f"pipeline.name: the settings are for {numbers.name!r}, the pipeline is {name!r}")
     files = validated(WeightsSettings, weights or {}, "weights")
     if model is None and files.embedded:
-        return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed)
+        return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed, download=files.download)
     parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, chosen_layout)
-    return Pipeline(hooks, parts, _context(files, parts), live=model is not None)
+    return Pipeline(hooks, parts, _context(files, parts), live=model is not None, download=files.download)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -98,16 +98,22 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def _tiny(
-    hooks: PipelineHooks, settings: PipelineSettings, device: torch.device, dtype: torch.dtype, seed: int
+    hooks: PipelineHooks,
+    settings: PipelineSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    *,
+    download: bool,
 ) -> Pipeline:
     parts = dataclasses.replace(hooks.tiny_pipeline(settings, seed), device=device, dtype=dtype)
     parts.text_encoder.to(device, dtype)
     place(parts.vae, device, dtype, float32_parts=())
     place(parts.model, device, dtype)
     if parts.control_layers is None:
-        return Pipeline(hooks, parts, None)
+        return Pipeline(hooks, parts, None, download=download)
     context = tiny_context_path(seed, parts.backbone, parts.control_layers)
-    return Pipeline(hooks, parts, place(context, device, dtype))
+    return Pipeline(hooks, parts, place(context, device, dtype), download=download)
 
 
 def _context(files: WeightsSettings, parts: PipelineParts) -> ContextPath | None:

@@ -1,90 +1,104 @@
-"""Control frames and masks that were fed and not used yet."""
+"""Videos and masks that were fed and not used yet."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vace_adapt.conditioning.pixels import frames_to_pixels, mask_to_pixels
+from vace_adapt.composition.composer import Given
 from vace_adapt.errors import InputError, SessionError
 
 
-@dataclass(frozen=True)
-class Control:
-    """The control of one chunk.
-
-    Attributes:
-        frames: [B, 3, T, H, W] in [-1, 1].
-        mask: [B, 1, T, H, W] in [0, 1], or None for all 1.
-        real: how many of the T frames were fed; the others repeat the last one.
-    """
-
-    frames: Tensor
-    mask: Tensor | None
-    real: int
-
-
-class ControlQueue:
+class FeedQueue:
     """Frames in the order they were fed. A chunk takes what it needs; nothing is used twice, nothing is dropped."""
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[Tensor, Tensor | None]] = deque()
+        self._parts: deque[Given] = deque()
         self.frames = 0
         self.ended = False
 
-    def add(self, frames: Tensor, mask: Tensor | None, *, last: bool) -> None:
-        """Add checked frames [B, T, H, W, 3] and their mask [B, T, H, W]; after `last`, no more may come."""
+    @property
+    def next(self) -> Given | None:
+        """What was fed for the next frame; None for nothing."""
+        return self._parts[0] if self._parts else None
+
+    def add(self, given: Given, *, last: bool) -> None:
+        """Add checked videos [B, T, h, w, 3], all of one length, and their mask [B, T, h, w]; after `last`, no more may
+        come.
+        """
         if self.ended:
             raise SessionError("the control ended with last=True: no more frames can be fed")
-        self._parts.append((frames, mask))
-        self.frames += frames.shape[1]
+        self._parts.append(given)
+        self.frames += given.frames
         self.ended = last
 
     def check(self, needed: int, chunk: int) -> None:
-        """Refuse a chunk for which some frames were fed, but not enough."""
+        """Refuse a chunk for which some frames were fed, but not enough, or not of the same videos."""
         if 0 < self.frames < needed and not self.ended:
             raise InputError(
                 f"chunk {chunk} needs {needed} control frames, {self.frames} are fed: "
                 f"feed {needed - self.frames} more, or end the control with last=True"
             )
+        names, covered = set[str](), 0
+        for part in self._parts:
+            if covered >= needed:
+                break
+            if covered and names != set(part.videos):
+                odd = ", ".join(sorted(names ^ set(part.videos)))
+                raise InputError(f"chunk {chunk} has the video {odd} for some frames only: feed it for all or none")
+            names, covered = set(part.videos), covered + part.frames
 
-    def take(self, needed: int) -> Control | None:
-        """The control of the next chunk, or None if nothing was fed for it. Call `check` first."""
+    def take(self, needed: int) -> tuple[Given | None, int]:
+        """What was fed for the next chunk, its last frame repeated up to `needed`, and how many frames that were; None
+        and 0 if nothing was. Call `check` first.
+        """
         if self.frames == 0:
-            return None
+            return None, 0
         real = min(needed, self.frames)
         portions = self._portions(real)
-        frames = torch.cat([frames_to_pixels(frames) for frames, _ in portions], dim=2)
+        videos = {
+            name: _extended(_joined([part.videos[name] for part in portions]), needed) for name in portions[0].videos
+        }
         mask = None
-        if any(part is not None for _, part in portions):
-            masks = [
-                torch.ones_like(frames_to_pixels(f)[:, :1]) if m is None else mask_to_pixels(m) for f, m in portions
-            ]
-            mask = _extended(torch.cat(masks, dim=2), needed)
-        return Control(_extended(frames, needed), mask, real)
+        if any(part.mask is not None for part in portions):
+            mask = _extended(_joined([_mask(part) for part in portions]), needed)
+        return Given(videos, mask), real
 
     def clear(self) -> None:
         self._parts.clear()
         self.frames = 0
 
-    def _portions(self, count: int) -> list[tuple[Tensor, Tensor | None]]:
+    def _portions(self, count: int) -> list[Given]:
         """The first `count` frames, taken off the queue, as they were fed."""
         portions = []
         self.frames -= count
         while count:
-            frames, mask = self._parts.popleft()
-            taken = min(count, frames.shape[1])
-            portions.append((frames[:, :taken], None if mask is None else mask[:, :taken]))
-            if taken < frames.shape[1]:
-                self._parts.appendleft((frames[:, taken:], None if mask is None else mask[:, taken:]))
+            part = self._parts.popleft()
+            taken = min(count, part.frames)
+            portions.append(part.between(0, taken))
+            if taken < part.frames:
+                self._parts.appendleft(part.between(taken, part.frames))
             count -= taken
         return portions
 
 
+def _mask(part: Given) -> Tensor:
+    """The mask of a part; where none was fed, generate everywhere."""
+    if part.mask is not None:
+        return part.mask
+    return torch.full(next(iter(part.videos.values())).shape[:-1], 255, dtype=torch.uint8)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Frames one after another; uint8 where all of them are, float within 0..1 otherwise."""
+    if len({part.dtype for part in parts}) > 1:
+        parts = [part.float() / 255 if part.dtype == torch.uint8 else part for part in parts]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
 def _extended(frames: Tensor, length: int) -> Tensor:
-    """Frames [B, C, T, H, W] with the last one repeated up to `length`."""
-    missing = length - frames.shape[2]
-    return torch.cat([frames, frames[:, :, -1:].expand(-1, -1, missing, -1, -1)], dim=2)
+    """Frames [B, T, ...] with the last one repeated up to `length`."""
+    missing = length - frames.shape[1]
+    return torch.cat([frames, frames[:, -1:].expand(-1, missing, *frames.shape[2:])], dim=1) if missing else frames

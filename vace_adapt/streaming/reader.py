@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from vace_adapt.composing import MAIN
+from vace_adapt.composition.composer import Given
+from vace_adapt.composition.steering import to_unit
 from vace_adapt.conditioning.pixels import Frames, check_frames, check_mask
-from vace_adapt.conditioning.references import ReferenceImage, references_to_tensor
+from vace_adapt.conditioning.references import (
+    Reference,
+    ReferenceImage,
+    reference_roles,
+    reference_scales,
+    references_to_tensor,
+)
 from vace_adapt.contract import ChunkShapes
-from vace_adapt.controls import LARGEST_SCALE, ControlSettings, HintScale
+from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
+from vace_adapt.scale import LARGEST_SCALE, HintScale
 from vace_adapt.streaming.engine import Engine
 
-References = Sequence[ReferenceImage] | Sequence[Sequence[ReferenceImage]]
+References = Sequence[ReferenceImage | Reference] | Sequence[Sequence[ReferenceImage | Reference]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,15 @@ class Prompt:
     embeds: Tensor
 
 
+@dataclass(frozen=True)
+class GivenReferences:
+    """References [B, 3, R, H, W] in [-1, 1], and the scale and the role of each, the same in all rows."""
+
+    images: Tensor
+    scales: tuple[float, ...]
+    roles: tuple[str | None, ...] = ()
+
+
 class InputReader:
     """Reads the inputs of one stream.
 
@@ -37,31 +58,75 @@ class InputReader:
         shapes: its sizes.
         batch: its rows B.
         controls: its options.
+        source_size: height and width h, w of what is fed.
     """
 
-    def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int, controls: ControlSettings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        shapes: ChunkShapes,
+        batch: int,
+        controls: ControlSettings,
+        source_size: tuple[int, int],
+    ) -> None:
         self._engine = engine
         self._rows = batch, shapes.pixel_height, shapes.pixel_width
+        self._fed = batch, *source_size
         self._controls = controls
 
-    def control(self, frames: Frames, mask: Frames | None) -> tuple[Tensor, Tensor | None]:
-        """Own copies of frames [B, T, H, W, 3] and mask [B, T, H, W]."""
-        checked = check_frames(frames, "control", *self._rows)
-        return checked, None if mask is None else check_mask(mask, checked.shape[1], *self._rows)
+    def given(self, control: Frames | None, mask: Frames | None, videos: Mapping[str, Frames]) -> Given:
+        """Own copies of videos [B, T, h, w, 3] and mask [B, T, h, w].
 
-    def references(self, images: References) -> Tensor | None:
-        """References [B, 3, R, H, W] in [-1, 1]; None for none."""
-        if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
+        Raises:
+            InputError: nothing is given, or something of another layout, size, length or dtype.
+        """
+        named = {**({} if control is None else {MAIN: control}), **videos}
+        if not named:
+            raise InputError("nothing is fed: give frames, or videos by name")
+        if control is not None and MAIN in videos:
+            raise InputError(f"{MAIN!r} is the name of the frames that are fed without one: choose another")
+        checked = {name: check_frames(frames, _named(name), *self._fed) for name, frames in named.items()}
+        first, *others = checked
+        count = checked[first].shape[1]
+        for name in others:
+            if checked[name].shape[1] != count:
+                raise InputError(f"{_named(name)} has {checked[name].shape[1]} frames, {_named(first)} {count}")
+        return Given(checked, None if mask is None else check_mask(mask, count, *self._fed))
+
+    def keyframes(self, pictures: Any, mask: Frames | None) -> tuple[Tensor, Tensor]:
+        """Keyframes as float32 [B, T, h, w, 3] within 0..1, and what is kept of them [B, T, h, w].
+
+        A path or a PIL image is fitted to the frame as references are.
+
+        Raises:
+            InputError: it cannot be read, or an array of another size.
+        """
+        if isinstance(pictures, (str, Path, Image.Image)):
+            fitted = references_to_tensor([pictures], self._controls.reference_fit, *self._fed, name="keyframe")
+            frames = rearrange(fitted, "b c t h w -> b t h w c") / 2 + 0.5
+        else:
+            one = isinstance(pictures, (np.ndarray, Tensor)) and pictures.ndim == 3
+            batch = self._fed[0]
+            frames = check_frames(pictures[None] if one else pictures, "keyframe", 1, *self._fed[1:])
+            frames = to_unit(frames).expand(batch, -1, -1, -1, -1)
+        if mask is None:
+            return frames, torch.zeros(frames.shape[:-1])
+        return frames, to_unit(check_mask(mask, frames.shape[1], *self._fed))
+
+    def references(self, images: References) -> GivenReferences | None:
+        """What is given; None for none."""
+        if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor, Reference)):
             raise InputError("references must be a list of images, not one image")
         if not isinstance(images, Sequence):
             raise InputError(f"references must be a list of images, not {type(images).__name__}")
         if all(isinstance(row, (list, tuple)) and not row for row in images):
             return None
-        pixels = references_to_tensor(images, self._controls.reference_fit, *self._rows)
+        controls = self._controls
+        pixels = references_to_tensor(images, controls.reference_fit, *self._rows, controls.reference_background)
         count, most = pixels.shape[2], self._controls.max_references
         if count > most:
             raise InputError(f"{count} references are given, at most {most} are allowed (controls.max_references)")
-        return pixels
+        return GivenReferences(pixels, reference_scales(images, self._rows[0]), reference_roles(images))
 
     @torch.no_grad()
     def prompt(self, prompt: str | Sequence[str]) -> Prompt:
@@ -75,6 +140,10 @@ class InputReader:
             raise InputError(f"{len(words)} prompts are given, the stream has {batch} batch rows")
         embeds = self._engine.parts.text_encoder(words).to(self._engine.device, self._engine.dtype)
         return Prompt(words, embeds)
+
+
+def _named(name: str) -> str:
+    return "control" if name == MAIN else f"video {name!r}"
 
 
 def scale_of(scale: float | HintScale) -> HintScale:

@@ -62,6 +62,7 @@ class ContactSheet:
                 picture = pictures[row]
                 if picture is not None:
                     sheet.paste(Image.fromarray(picture).resize(size, Image.Resampling.NEAREST), (left, top))
+                    draw.rectangle((left - 1, top - 1, left + size[0], top + size[1]), outline="lightgray")
         partial = path.with_name(path.name + ".partial")
         sheet.save(partial, format="PNG")
         partial.replace(path)

@@ -65,7 +65,7 @@ class LongLiveLoop:
         noisy = chunk.noise(0)
         for step, (timestep, sigma) in enumerate(zip(schedule.timesteps, schedule.sigmas, strict=True)):
             flow = self.denoiser(noisy, timestep, chunk.start, chunk.denoising(step, sigma))
-            clean = schedule.clean(noisy, flow, sigma)
+            clean = chunk.keep(schedule.clean(noisy, flow, sigma))
             if step + 1 < len(schedule):
                 noisy = schedule.renoise(clean, chunk.noise(step + 1), schedule.sigmas[step + 1])
         self.denoiser(clean, self.context_noise, chunk.start, chunk.clean_pass(schedule.sigma(self.context_noise)))

@@ -46,6 +46,9 @@ class GoldenChunk:
     def denoising(self, step: int, sigma: float) -> HintSource | None:
         return self._hints(str(step))
 
+    def keep(self, latents: Tensor) -> Tensor:
+        return latents
+
     def clean_pass(self, sigma: float) -> HintSource | None:
         return self._hints(str(self._steps))
 

@@ -1,0 +1,232 @@
+"""Everything that was given for a chunk, put together: one picture and one mask for every frame.
+
+A frame is made of four layers. From above: what an anchor keeps (a keyframe or a clip), what the mask keeps of the
+source video, what the structural controls show where the mask generates, and mid-gray, which means "nothing given".
+Outpainting places all of it on a larger canvas, whose rest is to be generated. This covers the combinations of
+ali-vilab/VACE vace/annotators/composition.py: extension over anything, repainting over anything but an extension, a
+control inside what is repainted, a control over a control.
+
+Shapes: B rows, T frames, H and W of the stream, h and w of the source (the same without outpainting), S denoise steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, reduce, repeat
+from torch import Tensor
+
+from vace_adapt.composing import MAIN
+from vace_adapt.composition.anchors import Anchored
+from vace_adapt.composition.canvas import Placement, on_canvas, place_in
+from vace_adapt.composition.masking import Masks
+from vace_adapt.composition.pool import AnnotatorPool
+from vace_adapt.composition.steering import Steered, Steering, to_unit
+from vace_adapt.contract import Canvas, ChunkShapes
+from vace_adapt.controls import ControlSettings
+from vace_adapt.errors import InputError
+from vace_adapt.time_map import groups
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was fed for some frames.
+
+    Attributes:
+        videos: by name, uint8 or float [B, T, h, w, 3].
+        mask: uint8 or float [B, T, h, w]; None generates everywhere.
+    """
+
+    videos: Mapping[str, Tensor]
+    mask: Tensor | None
+
+    @property
+    def frames(self) -> int:
+        """Their number T."""
+        return next(iter(self.videos.values())).shape[1]
+
+    def between(self, start: int, stop: int) -> Given:
+        """Frames ``start .. stop-1`` of it."""
+        videos = {name: video[:, start:stop] for name, video in self.videos.items()}
+        return Given(videos, None if self.mask is None else self.mask[:, start:stop])
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What VACE is fed for a chunk.
+
+    Attributes:
+        frames: float32 [B, 3, T, H, W] in [-1, 1].
+        mask: float32 [B, 1, T, H, W] in [0, 1], or None for all 1.
+        factors: float32 [S, B, F, rows, columns]: scales of the control by token, or None for 1 everywhere.
+        source: what is kept, whole: float32 [B, 3, T, H, W] in [-1, 1]; None where `mask` is.
+    """
+
+    frames: Tensor
+    mask: Tensor | None
+    factors: Tensor | None = None
+    source: Tensor | None = None
+
+
+class Composer:
+    """Puts the inputs of one stream together, chunk by chunk and in order.
+
+    Args:
+        settings: options of the control.
+        shapes: of the stream.
+        batch: its rows B.
+        steps: denoise steps S of a chunk.
+        device: where annotators run, as torch writes it.
+        download: whether annotators may fetch weights.
+        before: the composer of the same stream under other options, whose annotators are taken over where they stay.
+
+    Raises:
+        InputError, SettingsError, PluginError, CheckpointError: an annotator that cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        shapes: ChunkShapes,
+        batch: int,
+        steps: int,
+        device: str,
+        download: bool,
+        before: Composer | None = None,
+    ) -> None:
+        self._settings = settings
+        self._shapes = shapes
+        self._batch = batch
+        self._placement: Placement | None = None
+        height, width = shapes.pixel_height, shapes.pixel_width
+        if settings.outpaint is not None:
+            self._placement = place_in(height, width, settings.outpaint)
+            height, width = self._placement.source_height, self._placement.source_width
+        self.source_size = height, width
+        canvas = Canvas(height, width, device, download)
+        self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, None if before is None else before._pool)
+        self._steered = Steered(settings.structure, settings.annotators, self._pool, steps)
+        self._masks = Masks(settings.mask, settings.annotators, self._pool)
+        self._check_first_chunk()
+
+    # --- what may be given --------------------------------------------------------------------------------------------
+
+    def check(self, given: Given) -> None:
+        """Refuse videos that nothing would use, or a mask that contradicts the settings.
+
+        Raises:
+            InputError: with the reason.
+        """
+        masks = self._masks
+        if given.mask is not None and masks.makes:
+            raise InputError(
+                f"a mask is fed, and controls.mask.annotator={self._settings.mask.annotator} makes one: leave one out"
+            )
+        if unread := sorted(set(given.videos) - {MAIN} - self._steered.videos):
+            raise InputError(f"the video {unread[0]!r} is fed, and no control reads it (controls.structure)")
+        masked = given.mask is not None or masks.makes
+        hidden = [s.annotator for s in self._settings.structure if s.annotator != "plain" and s.video in given.videos]
+        if self._placement is not None and not masked and hidden:
+            raise InputError(
+                f"{', '.join(hidden)} (controls.structure) would not be seen: outpainting keeps all of the source; "
+                "give a mask"
+            )
+        kept = masked or self._placement is not None
+        if MAIN in given.videos and not kept and MAIN not in self._steered.videos:
+            steering = ", ".join(structure.annotator for structure in self._settings.structure) or "nothing"
+            raise InputError(
+                "the frames would not be used: no mask keeps any of them, and what steers is "
+                f"{steering} (controls.structure)"
+            )
+
+    @property
+    def generates(self) -> bool:
+        """Whether something steers without being fed."""
+        return self._steered.generates
+
+    # --- one chunk ----------------------------------------------------------------------------------------------------
+
+    def __call__(self, chunk: int, given: Given | None, anchored: Anchored | None) -> Composed | None:
+        """Put a chunk together. Chunks come in order, each once.
+
+        Args:
+            chunk: its number.
+            given: what was fed for it; None for nothing.
+            anchored: its keyframes and clips; None for none.
+
+        Returns:
+            None where nothing is given.
+        """
+        count, start = self._shapes.time.pixels(chunk), self._shapes.time.pixel_start(chunk)
+        videos = {} if given is None else given.videos
+        main = videos.get(MAIN)
+        mask = self._masks(main, None if given is None else given.mask, start)
+        steering = self._steered(videos, chunk, start, count, self._batch)
+        if main is None and steering is None and anchored is None:
+            return None
+        kept = self._blank(count) if main is None else to_unit(main)
+        if mask is None and (anchored is not None or self._placement is not None):
+            fill = 0.0 if self._placement is not None and main is not None else 1.0
+            mask = torch.full(kept.shape[:-1], fill)
+        if anchored is not None:
+            kept, mask = _over(anchored, kept, mask)
+        return self._finished(chunk, kept, mask, steering)
+
+    def _finished(self, chunk: int, kept: Tensor, mask: Tensor | None, steering: Steering | None) -> Composed:
+        """What is kept over what steers, on the canvas."""
+        blank = self._settings.blank / 255
+        shown = self._blank(kept.shape[1]) if steering is None else steering.over(blank)
+        scales = None if steering is None or steering.scales is None else _where_generated(steering, mask)
+        if mask is None:
+            return Composed(_to_pixels(shown), None, self._by_token(scales, chunk))
+        picture = torch.where(mask[..., None] > 0.5, shown, kept)
+        if self._placement is not None:
+            picture, kept = (self._placed(frames, blank) for frames in (picture, kept))
+            mask = self._placed(mask[..., None], 1.0)[..., 0]
+            scales = None if scales is None else self._placed(scales[..., None], 1.0)[..., 0]
+        packed = rearrange(mask, "b t h w -> b 1 t h w")
+        return Composed(_to_pixels(picture), packed, self._by_token(scales, chunk), _to_pixels(kept))
+
+    def _blank(self, count: int) -> Tensor:
+        return torch.full((self._batch, count, *self.source_size, 3), self._settings.blank / 255)
+
+    def _placed(self, frames: Tensor, fill: float) -> Tensor:
+        """Frames [..., h, w, C] on the canvas."""
+        assert self._placement is not None
+        return torch.from_numpy(on_canvas(frames.numpy(), self._placement, fill))
+
+    def _by_token(self, scales: Tensor | None, chunk: int) -> Tensor | None:
+        """Scales [S, B, T, H, W] as their mean over each token's pixels, [S, B, F, rows, columns]."""
+        if scales is None:
+            return None
+        time = self._shapes.time
+        rows, columns = self._shapes.grid
+        by_frame = reduce(scales, "s b t (r p) (c q) -> s b t r c", "mean", r=rows, c=columns)
+        own = groups(time.latent_start(chunk), time.latents(chunk), time.stride)
+        return torch.stack([by_frame[:, :, group.start : group.stop].mean(dim=2) for group in own], dim=2)
+
+    def _check_first_chunk(self) -> None:
+        needed, first = max(self._steered.first_frames, self._masks.first_frames), self._shapes.time.pixels(0)
+        if needed > first:
+            raise InputError(f"an annotator needs {needed} frames at first, the first chunk has {first}")
+
+
+def _over(anchored: Anchored, kept: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Anchors over what is kept [B, T, h, w, 3] and its mask [B, T, h, w], where they keep something."""
+    assert mask is not None
+    chosen = anchored.at[None, :, None, None] & (anchored.mask <= 0.5)
+    return torch.where(chosen[..., None], anchored.frames, kept), torch.where(chosen, anchored.mask, mask)
+
+
+def _to_pixels(frames: Tensor) -> Tensor:
+    """Frames [B, T, H, W, 3] within 0..1 to [B, 3, T, H, W] in [-1, 1]."""
+    return rearrange(frames, "b t h w c -> b c t h w") * 2 - 1
+
+
+def _where_generated(steering: Steering, mask: Tensor | None) -> Tensor:
+    """The scales [S, B, T, h, w]: 1 where a pixel is kept."""
+    assert steering.scales is not None
+    scales = repeat(steering.scales, "s t h w -> s b t h w", b=steering.frames.shape[0])
+    return scales if mask is None else torch.where(mask > 0.5, scales, torch.ones_like(scales))

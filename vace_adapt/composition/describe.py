@@ -1,0 +1,220 @@
+"""What the inputs of a stream amount to: the task they make, what each of them feeds, and what is not used."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vace_adapt.composing import MAIN, Structure
+from vace_adapt.controls import ControlSettings
+from vace_adapt.time_map import TimeMap, group_of
+
+INACTIVE, REACTIVE, MASK = "inactive 0-15", "reactive 16-31", "mask 32-95"
+"""Channels of the control latents (ali-vilab/VACE vace/models/wan/wan_vace.py ``vace_encode_frames``)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a stream's inputs.
+
+    Attributes:
+        settings: options of the control.
+        time: of the stream.
+        frames: how many are made in all; None without an end.
+        videos: names of the videos that are fed.
+        mask: whether a mask is fed.
+        references: role and scale of each reference.
+        anchors: frames on which a keyframe or a clip stands.
+    """
+
+    settings: ControlSettings
+    time: TimeMap
+    frames: int | None = None
+    videos: frozenset[str] = frozenset()
+    mask: bool = False
+    references: tuple[tuple[str | None, float], ...] = ()
+    anchors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Use:
+    """One input, the channels of the control latents or the rows it feeds, and the chunks it reaches."""
+
+    input: str
+    feeds: str
+    chunks: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `describe` found; printed, it is a table.
+
+    Attributes:
+        task: in words; ``text`` where nothing controls.
+        uses: every input that is used.
+        ignored: everything given that is not used, each with its reason.
+    """
+
+    task: str
+    uses: tuple[Use, ...]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [("input", "feeds", "chunks"), *((use.input, use.feeds, use.chunks) for use in self.uses)]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        shown = table if self.uses else []
+        ignored = [f"ignored: {line}" for line in self.ignored]
+        return "\n".join([f"task: {self.task}", *shown, *ignored])
+
+    def plain(self) -> dict[str, Any]:
+        """The same as plain containers."""
+        return asdict(self)
+
+
+def describe(facts: Facts) -> Description:
+    """Say what the inputs amount to. It looks at them as the composer does, and changes nothing."""
+    return Description(" + ".join(_task(facts)) or "text", tuple(_uses(facts)), tuple(_ignored(facts)))
+
+
+# --- the task ---------------------------------------------------------------------------------------------------------
+
+
+def _task(facts: Facts) -> Iterator[str]:
+    settings = facts.settings
+    if heard := [role for role, scale in facts.references if scale > 0]:
+        roles = ", ".join(role for role in heard if role)
+        yield ("reference" if len(heard) == 1 else f"{len(heard)} references") + (f" ({roles})" if roles else "")
+    for structure in settings.structure:
+        if _steers(structure, facts):
+            yield _STEERS.get(structure.annotator, structure.annotator)
+    if mask := _mask(facts):
+        yield f"inpainting ({mask})"
+    if settings.outpaint is not None:
+        yield f"outpainting ({', '.join(_sides(facts))})"
+    if facts.anchors:
+        yield _extension(facts)
+
+
+_STEERS = {"plain": "control video"}
+
+
+def _extension(facts: Facts) -> str:
+    """First and last frame or clip, or keyframes in between."""
+    places = []
+    for first, last in _runs(facts.anchors):
+        at_end = facts.frames is not None and last == facts.frames - 1
+        place = "first" if first == 0 else "last" if at_end else "key"
+        places.append(place + (" frame" if first == last else " clip"))
+    counted = {place: places.count(place) for place in places}
+    return f"extension ({', '.join(p if n == 1 else f'{n} {p}s' for p, n in counted.items())})"
+
+
+def _runs(frames: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last of every run of consecutive frames."""
+    runs = []
+    for _, members in itertools.groupby(enumerate(sorted(frames)), key=lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in members]
+        runs.append((numbers[0], numbers[-1]))
+    return runs
+
+
+# --- what feeds what --------------------------------------------------------------------------------------------------
+
+
+def _uses(facts: Facts) -> Iterator[Use]:
+    every = _chunks(facts, 0, None)
+    for i, (role, scale) in enumerate(facts.references):
+        if scale > 0:
+            yield Use(f"reference {i}" + (f" ({role})" if role else ""), "its own context rows", every)
+    kept = _mask(facts) is not None or facts.settings.outpaint is not None
+    if MAIN in facts.videos and kept:
+        yield Use("input, where it is kept", INACTIVE, every)
+    for structure in facts.settings.structure:
+        if _steers(structure, facts):
+            yield Use(_label(structure), REACTIVE, every)
+    if mask := _mask(facts):
+        yield Use(f"mask ({mask})", MASK, every)
+    if facts.settings.outpaint is not None:
+        yield Use(f"canvas ({', '.join(_sides(facts))})", MASK, every)
+    for first, last in _runs(facts.anchors):
+        name = f"keyframe at frame {first}" if first == last else f"clip at frames {first}-{last}"
+        yield Use(name, f"{INACTIVE}, {MASK}", _chunks(facts, first, last))
+
+
+def _chunks(facts: Facts, first: int, last: int | None) -> str:
+    """The chunks that hold some frames; with ``anchor: group``, and the frames they fill there."""
+    if last is None:
+        if facts.frames is None:
+            return "all"
+        count = _chunk_of(facts.time, facts.frames - 1) + 1
+        return "0" if count == 1 else f"0-{count - 1}"
+    chunks = f"{_chunk_of(facts.time, first)}-{_chunk_of(facts.time, last)}"
+    chunks = chunks.split("-")[0] if len(set(chunks.split("-"))) == 1 else chunks
+    if facts.settings.anchor == "frame":
+        return chunks
+    stride = facts.time.stride
+    start = next(g.start for g in (group_of(k, stride) for k in itertools.count()) if first in g)
+    stop = next(g.stop for g in (group_of(k, stride) for k in itertools.count()) if last in g)
+    return f"{chunks} (filling frames {start}-{stop - 1})" if (start, stop - 1) != (first, last) else chunks
+
+
+def _chunk_of(time: TimeMap, frame: int) -> int:
+    return next(c for c in itertools.count() if time.pixel_start(c + 1) > frame)
+
+
+def _label(structure: Structure) -> str:
+    video = "" if structure.video == MAIN else f" of {structure.video}"
+    region = "" if structure.region is None else f" in {list(structure.region)}"
+    scale = "" if structure.scale == 1 else f", scale {structure.scale:g}"
+    return f"{_STEERS.get(structure.annotator, structure.annotator)}{video}{region}{scale}"
+
+
+# --- what is not used -------------------------------------------------------------------------------------------------
+
+
+def _ignored(facts: Facts) -> Iterator[str]:
+    settings = facts.settings
+    for i, (_, scale) in enumerate(facts.references):
+        if scale == 0:
+            yield f"reference {i}: its scale is 0"
+    for structure in settings.structure:
+        if structure.scale == 0:
+            yield f"{_label(structure)}: its scale is 0"
+        elif not _steers(structure, facts) and structure != Structure(annotator="plain"):
+            yield f"{_label(structure)}: the video {structure.video!r} is not fed"
+    used = {structure.annotator for structure in settings.structure} | {settings.mask.annotator}
+    for name in settings.annotators:
+        if name not in used:
+            yield f"controls.annotators.{name}: nothing uses the annotator {name}"
+    changes = settings.mask.model_copy(update={"annotator": None})
+    if _mask(facts) is None and changes != type(changes)():
+        yield "controls.mask: there is no mask to change"
+    kept = _mask(facts) is not None or settings.outpaint is not None or facts.anchors
+    if settings.preserve != "model" and not kept:
+        yield f"controls.preserve={settings.preserve}: nothing is kept"
+    for frame in facts.anchors:
+        if facts.frames is not None and frame >= facts.frames:
+            yield f"keyframe at frame {frame}: only {facts.frames} frames are made"
+
+
+def _steers(structure: Structure, facts: Facts) -> bool:
+    """Whether a control has pictures; one whose annotator reads nothing has its own."""
+    from vace_adapt.annotators.find import load_annotator
+
+    if structure.scale == 0:
+        return False
+    return load_annotator(structure.annotator).reads == "nothing" or structure.video in facts.videos
+
+
+def _mask(facts: Facts) -> str | None:
+    """Where the mask comes from."""
+    return "mask fed" if facts.mask else facts.settings.mask.annotator
+
+
+def _sides(facts: Facts) -> list[str]:
+    outpaint = facts.settings.outpaint
+    assert outpaint is not None
+    return [side for side in ("left", "right", "up", "down") if getattr(outpaint, side) > 0]

@@ -1,0 +1,155 @@
+"""One chunk after another: what was taken for it goes through control path, loop and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vace_adapt.composition.composer import Composed, Composer
+from vace_adapt.conditioning.pixels import tensor_to_frames
+from vace_adapt.contract import CacheOps, ChunkReport, ChunkShapes
+from vace_adapt.controls import ControlSettings
+from vace_adapt.errors import SessionError
+from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
+from vace_adapt.streaming.control_path import ControlPath
+from vace_adapt.streaming.engine import Engine
+from vace_adapt.streaming.inbox import Changes, Taken
+from vace_adapt.streaming.loop import Loop
+from vace_adapt.streaming.preserving import Kept, SourceLatents, keep_pixels
+from vace_adapt.streaming.reader import Prompt
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished chunk.
+
+    Attributes:
+        frames: uint8 [B, T, H, W, 3] on the CPU.
+        latents: [B, C, F, h, w].
+        composed: what VACE was shown, or None.
+        controlled: whether the context path ran.
+    """
+
+    frames: Tensor
+    latents: Tensor
+    composed: Composed | None
+    controlled: bool
+
+    def streamed(self, count: int, report: ChunkReport) -> StreamedChunk:
+        """Its first `count` frames as the caller gets them."""
+        shown = self.composed
+        control = None if shown is None else tensor_to_frames(shown.frames[:, :, :count])
+        mask = None if shown is None or shown.mask is None else _levels(shown.mask[:, 0, :count])
+        return StreamedChunk(self.frames[:, :count], self.latents, report, control, mask)
+
+
+class ChunkMaker:
+    """The state of one stream that its chunks change.
+
+    Args:
+        engine: what runs it.
+        shapes: of the stream.
+        seeds: one for each batch row.
+        settings: options of the control.
+        path: its control path, or None without control weights.
+        composer: puts its inputs together; None without control weights.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        shapes: ChunkShapes,
+        seeds: Sequence[int],
+        settings: ControlSettings,
+        path: ControlPath | None,
+        composer: Composer | None,
+    ) -> None:
+        self.path = path
+        self.composer = composer
+        self.settings = settings
+        self.prompt: Prompt | None = None
+        self._engine = engine
+        self._shapes = shapes
+        self._seeds = seeds
+        self._source = SourceLatents(engine, shapes, len(seeds))
+        self._loop = Loop(engine, shapes, len(seeds))
+
+    @property
+    def cache(self) -> CacheOps:
+        """The base model's memory; gone once closed."""
+        return self._loop.cache
+
+    @torch.no_grad()
+    def make(self, index: int, taken: Taken) -> Made:
+        """Make chunk number `index`.
+
+        Raises:
+            InputError: frames that do not show what an annotator needs.
+            SessionError: the loop ended, made something of another shape or not finite, or does not keep latents.
+        """
+        new_prompt = self._apply(taken.changes)
+        composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
+        kept = self._kept(index, composed)
+        context = None if self.path is None else self.path.chunk(index, composed)
+        assert self.prompt is not None
+        chunk = SessionChunk(
+            self._engine.parts,
+            self._shapes,
+            self._seeds,
+            index,
+            self.prompt.embeds,
+            prompt_changed=new_prompt,
+            context=context,
+            kept=kept,
+            hints_in_clean_pass=self.settings.kv_policy == "with_hints",
+        )
+        latents, frames = self._loop.make(chunk)
+        if kept is not None and not chunk.kept:
+            raise SessionError(
+                f"pipeline {self._engine.hooks.name!r} never calls chunk.keep: controls.preserve=latent has no effect"
+            )
+        if self.settings.preserve == "pixel" and composed is not None:
+            frames = keep_pixels(frames, composed, self.settings.seam)
+        return Made(frames, latents, composed, context is not None and context.runs)
+
+    def held(self) -> list[Tensor]:
+        """Every buffer of cache and context path."""
+        path = {} if self.path is None else self.path.tensors()
+        return [*self.cache.tensors().values(), *path.values()]
+
+    def close(self) -> None:
+        """End the loop and let everything large go."""
+        self._loop.close()
+        self.path = self.composer = None
+
+    def _apply(self, changes: Changes) -> bool:
+        """Take over what changes; whether the prompt does."""
+        new_prompt = changes.prompt is not None and (self.prompt is None or changes.prompt.words != self.prompt.words)
+        self.prompt = changes.prompt if new_prompt else self.prompt
+        if changes.composing is not None:
+            self.settings, self.composer = changes.composing.settings, changes.composing.composer
+        if self.path is None:
+            return new_prompt
+        if new_prompt:
+            self.path.set_prompt()
+        if changes.references is not None:
+            (given,) = changes.references
+            self.path.set_references(*((None, None) if given is None else (given.images, given.scales)))
+        if changes.scale is not None:
+            self.path.set_scale(changes.scale)
+        return new_prompt
+
+    def _kept(self, index: int, composed: Composed | None) -> Kept | None:
+        """What is kept of the chunk's latents; the source is followed only while it is asked for."""
+        if self.settings.preserve != "latent":
+            self._source.skip(index)
+            return None
+        return self._source(index, composed)
+
+
+def _levels(mask: Tensor) -> Tensor:
+    """A mask within 0..1 as uint8."""
+    return (mask * 255).round().to(torch.uint8)

@@ -1,0 +1,94 @@
+"""What is kept stays kept: in the finished latents, and in the decoded frames (``controls.preserve``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from vace_adapt.composition.composer import Composed
+from vace_adapt.composition.seam import paste
+from vace_adapt.conditioning.vae import EncoderStream
+from vace_adapt.contract import ChunkShapes
+from vace_adapt.streaming.engine import Engine
+from vace_adapt.time_map import groups
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a chunk's latents.
+
+    Attributes:
+        latents: the source's, [B, C, F, h, w], as the base makes them.
+        where: bool [B, 1, F, h, w].
+    """
+
+    latents: Tensor
+    where: Tensor
+
+    def into(self, latents: Tensor) -> Tensor:
+        """Latents [B, C, F, h, w] with the kept ones in place."""
+        return torch.where(self.where, self.latents.to(latents.dtype), latents)
+
+
+class SourceLatents:
+    """The source video as latents, for ``preserve: latent``; a video stream of its own.
+
+    Args:
+        engine: what runs the stream.
+        shapes: of the stream.
+        batch: its rows.
+    """
+
+    def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int) -> None:
+        self._engine = engine
+        self._shapes = shapes
+        zeros = engine.codec.zero_video((batch, shapes.pixel_height, shapes.pixel_width))
+        self._stream = EncoderStream(engine.codec, zeros)
+
+    def __call__(self, chunk: int, composed: Composed | None) -> Kept | None:
+        """What is kept of a chunk; None where nothing is. Chunks come in order, each once.
+
+        The source is encoded whole, so that a latent beside the seam is the video's own; what lies under the mask is
+        dropped with the latents there. A latent is kept where all pixels it stands for are.
+        """
+        if composed is None or composed.source is None or composed.mask is None:
+            self.skip(chunk)
+            return None
+        encoded = self._stream.encode(composed.source)
+        where = self._kept_latents(chunk, composed.mask)
+        return Kept(self._engine.codec.normalise(encoded), where.to(encoded.device)) if where.any() else None
+
+    def skip(self, chunk: int) -> None:
+        """Nothing is kept of a chunk: forget the video so far."""
+        self._stream.skip(self._shapes.time.latents(chunk))
+
+    def _kept_latents(self, chunk: int, mask: Tensor) -> Tensor:
+        time, (_, rows, columns) = self._shapes.time, self._shapes.stride
+        highest = reduce(mask, "b 1 t (h p) (w q) -> b 1 t h w", "max", p=rows, q=columns)
+        own = groups(time.latent_start(chunk), time.latents(chunk), time.stride)
+        return torch.stack([highest[:, :, g.start : g.stop].amax(dim=2) for g in own], dim=2) <= 0.5
+
+
+def keep_pixels(frames: Tensor, composed: Composed, seam: int) -> Tensor:
+    """Decoded frames with the kept pixels of the source in place, for ``preserve: pixel``.
+
+    Args:
+        frames: uint8 [B, T, H, W, 3].
+        composed: what the chunk was made from.
+        seam: see `vace_adapt.composition.seam.paste`.
+
+    Returns:
+        uint8 [B, T, H, W, 3]; equal to the source, bit for bit, where the mask is at most a half.
+    """
+    if composed.source is None or composed.mask is None:
+        return frames
+    source = rearrange((composed.source + 1) / 2 * 255, "b c t h w -> b t h w c").round().to(torch.uint8)
+    generate = ((composed.mask[:, 0] > 0.5) * 255).to(torch.uint8)
+    rows = [
+        torch.from_numpy(paste(made.numpy(), kept.numpy(), mask.numpy(), seam))
+        for made, kept, mask in zip(frames, source, generate, strict=True)
+    ]
+    return torch.stack(rows)
