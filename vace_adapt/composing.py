@@ -85,6 +85,8 @@ class Outpaint(Frozen):
         left, right, up, down: at least one is over 0.
         inner: leave the source at full size and make its border anew instead; opposite ratios are then below 1 in
             all.
+        vace_edge: with `inner`, VACE's mask keeps one column and one row more, to the right and below, of which there
+            is no picture. True does the same.
     """
 
     left: Ratio = 0.0
@@ -92,6 +94,7 @@ class Outpaint(Frozen):
     up: Ratio = 0.0
     down: Ratio = 0.0
     inner: bool = False
+    vace_edge: bool = False
 
     @model_validator(mode="after")
     def _makes_room(self) -> Outpaint:

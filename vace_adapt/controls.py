@@ -38,6 +38,9 @@ class ControlSettings(Frozen):
             preprocessing has it; see `vace_adapt.composition.anchors`.
         blank: level (0..255) of a pixel that is to be generated and that nothing steers. 127.5 is zero to the model;
             VACE's inpainting has 128.
+        idle: what a chunk gets for which nothing is given. ``bare``: no control at all, so that it is the base's own
+            and the VAE forgets what was shown before. ``nothing``: VACE's "nothing given" (mid-gray under an all-one mask),
+            so that the control goes on as in a batch, whose every frame is under control.
         scale: strength of the hints.
         reference_form: how references enter the context path; see `vace_adapt.context.stream`.
         reference_fit: ``crop`` a reference to fill the frame, or ``letterbox`` it on white.
@@ -58,6 +61,7 @@ class ControlSettings(Frozen):
     seam: Annotated[int, Field(ge=0, le=64)] = 4
     anchor: AnchorRule = "group"
     blank: Annotated[float, Field(ge=0, le=255)] = 127.5
+    idle: Literal["bare", "nothing"] = "bare"
     scale: HintScale = HintScale()
     reference_form: ReferenceForm = "cached"
     reference_fit: ReferenceFit = "crop"

@@ -153,9 +153,11 @@ def test_forgetting_more_changes_masks(weights):
         tracker._reach = number
         tracker.start([BOX])
         seen = []
-        tracker._model.mask_decoder.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1][0].clone()))
+        decoder = tracker._model.mask_decoder
+        hook = decoder.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1][0].clone()))
         for frame in frames:
             tracker.step(frame)
+        hook.remove()
         logits.append(seen)
     same = [torch.equal(a, b) for a, b in zip(*logits, strict=True)]
     assert all(same[: reach + 2])

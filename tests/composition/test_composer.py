@@ -222,6 +222,23 @@ def test_outpainting_places_and_keeps_the_source():
     assert np.array_equal(np.unique(np.flatnonzero(masks(made)[0, 0])), [*range(8), *range(40, 48)])
 
 
+@pytest.mark.parametrize(
+    ("name", "sides"), [("inner_left_right", {"left": 0.25, "right": 0.25}), ("inner_down", {"down": 0.3})]
+)
+def test_the_border_made_anew_as_vace_has_it(name, sides):
+    frames = golden("outpainting")["input.frames"]
+    expected = golden("outpainting")[f"output.{name}.masks"]
+    made = {}
+    for vace_edge in (True, False):
+        outpaint = {**sides, "inner": True, "vace_edge": vace_edge}
+        stream = Stream(64, 96, TimeMap(1, 1, stride=2), structure=[], blank=128, outpaint=outpaint)
+        made[vace_edge] = stream.next(given(frames[:1]))
+    np.testing.assert_allclose(levels(made[True].frames), golden("outpainting")[f"output.{name}.frames"][:1], atol=1e-4)
+    np.testing.assert_array_equal(masks(made[True]), expected[:1])
+    assert (masks(made[False]) >= expected[:1]).all()
+    assert (masks(made[False]) > expected[:1]).any()
+
+
 def test_a_keyframe_gets_room_around_it_too():
     stream = Stream(32, 48, TimeMap(2, 1), structure=[], outpaint={"left": 0.25, "right": 0.25})
     stream.anchor(np.full((1, 32, 32, 3), 200, np.uint8), 0)

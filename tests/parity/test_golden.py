@@ -46,7 +46,7 @@ def rows_without_the_base(real):
 
 def references_behind_the_chunk(real):
     def rotation(self, start, frames):
-        count = 0 if self.references is None else self.references.count
+        count = 0 if self._references is None else self._references.count
         chunk = frames - count
         return self._rope.at([*range(chunk, frames), *range(chunk)]) if count else real(self, start, frames)
 

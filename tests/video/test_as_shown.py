@@ -117,7 +117,7 @@ def test_a_mask_video_goes_with_the_input_whatever_its_rate(tmp_path, rate, fps)
     video, mask = write(tmp_path / "a.mp4", switched), write(tmp_path / "mask.mp4", switched, Fraction(rate))
     options = [f"input={video}", f"mask={mask}", "height=32", "width=48", *([] if fps is None else [f"fps={fps}"])]
     source = open_source(settings_from(options), load_plugin("longlive").info)
-    made = [(frame.mean() > 128, shown.mean() > 128) for frame, shown in source.control()]
+    made = [(moment.videos["input"].mean() > 128, moment.mask.mean() > 128) for moment in source.moments()]
     assert len(made) == source.frames == -(-20 * (fps or 25) // 25)
     assert all(frame == shown for frame, shown in made)
     assert {frame for frame, _ in made} == {True, False}
@@ -126,6 +126,8 @@ def test_a_mask_video_goes_with_the_input_whatever_its_rate(tmp_path, rate, fps)
 def test_noise_of_a_black_mask_video_is_no_mask(tmp_path):
     """Frames of 0 and 1, which as uint8 would be taken for a mask in the wrong scale."""
     info = probe(write(tmp_path / "a.mp4", shades(2)))
-    source = Source(32, 48, 2, info.rate, None, info, probe(write(tmp_path / "mask.mp4", shades(2) // 5)))
+    source = Source(
+        32, 48, (32, 48), 2, info.rate, None, {"input": info}, probe(write(tmp_path / "mask.mp4", shades(2) // 5))
+    )
     assert max(mask.max() for mask in read_frames(source.mask, 32, 48, gray=True)) == 1
-    assert not any(mask.any() for _, mask in source.control())
+    assert not any(moment.mask.any() for moment in source.moments())

@@ -167,9 +167,9 @@ def test_truncated_files_of_a_container_that_declares_seconds(tmp_path, name):
 def test_frames_that_cannot_be_decoded_are_not_made_up(tmp_path):
     info = probe(write(tmp_path / "a.mp4", shades(20)))
     longer = dataclasses.replace(info, frames=25)
-    source = Source(32, 48, 25, info.rate, None, longer, None)
+    source = Source(32, 48, (32, 48), 25, info.rate, None, {"input": longer}, None)
     with pytest.raises(VideoError, match=r"a.mp4 is damaged: 20 of 25 frames can be decoded"):
-        list(source.control())
+        list(source.moments())
 
 
 def test_frames_cut_by_an_edit_list_are_not_counted(tmp_path):

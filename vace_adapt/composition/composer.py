@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.anchors import Anchored
-from vace_adapt.composition.canvas import Placement, on_canvas, place_in
+from vace_adapt.composition.canvas import Placement, canvas_mask, on_canvas, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
 from vace_adapt.composition.steering import Steered, Steering, to_unit
@@ -143,8 +143,8 @@ class Composer:
 
     @property
     def generates(self) -> bool:
-        """Whether something steers without being fed."""
-        return self._steered.generates
+        """Whether chunks are controlled for which nothing is fed."""
+        return self._steered.generates or self._settings.idle == "nothing"
 
     # --- one chunk ----------------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Composer:
         main = videos.get(MAIN)
         mask = self._masks(main, None if given is None else given.mask, start)
         steering = self._steered(videos, chunk, start, count, self._batch)
-        if main is None and steering is None and anchored is None:
+        if main is None and steering is None and anchored is None and self._settings.idle == "bare":
             return None
         kept = self._blank(count) if main is None else to_unit(main)
         if mask is None and (anchored is not None or self._placement is not None):
@@ -184,7 +184,7 @@ class Composer:
         picture = torch.where(mask[..., None] > 0.5, shown, kept)
         if self._placement is not None:
             picture, kept = (self._placed(frames, blank) for frames in (picture, kept))
-            mask = self._placed(mask[..., None], 1.0)[..., 0]
+            mask = self._placed_mask(mask)
             scales = None if scales is None else self._placed(scales[..., None], 1.0)[..., 0]
         packed = rearrange(mask, "b t h w -> b 1 t h w")
         return Composed(_to_pixels(picture), packed, self._by_token(scales, chunk), _to_pixels(kept))
@@ -196,6 +196,15 @@ class Composer:
         """Frames [..., h, w, C] on the canvas."""
         assert self._placement is not None
         return torch.from_numpy(on_canvas(frames.numpy(), self._placement, fill))
+
+    def _placed_mask(self, mask: Tensor) -> Tensor:
+        """A mask [B, T, h, w] on the canvas: what is around the source is to be generated."""
+        assert self._placement is not None
+        assert self._settings.outpaint is not None
+        placed = self._placed(mask[..., None], 1.0)[..., 0]
+        around = canvas_mask(self._placement) > 0
+        edge = around & (canvas_mask(self._placement, vace_edge=self._settings.outpaint.vace_edge) == 0)
+        return placed.masked_fill(torch.from_numpy(edge), 0.0)
 
     def _by_token(self, scales: Tensor | None, chunk: int) -> Tensor | None:
         """Scales [S, B, T, H, W] as their mean over each token's pixels, [S, B, F, rows, columns]."""

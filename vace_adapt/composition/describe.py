@@ -27,6 +27,7 @@ class Facts:
         mask: whether a mask is fed.
         references: role and scale of each reference.
         anchors: frames on which a keyframe or a clip stands.
+        next_chunk: number of the chunk that is made next.
     """
 
     settings: ControlSettings
@@ -36,6 +37,7 @@ class Facts:
     mask: bool = False
     references: tuple[tuple[str | None, float], ...] = ()
     anchors: tuple[int, ...] = ()
+    next_chunk: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,11 @@ def _uses(facts: Facts) -> Iterator[Use]:
 def _chunks(facts: Facts, first: int, last: int | None) -> str:
     """The chunks that hold some frames; with ``anchor: group``, and the frames they fill there."""
     if last is None:
+        start = facts.next_chunk
         if facts.frames is None:
-            return "all"
-        count = _chunk_of(facts.time, facts.frames - 1) + 1
-        return "0" if count == 1 else f"0-{count - 1}"
+            return f"{start} and later"
+        end = _chunk_of(facts.time, facts.frames - 1)
+        return str(end) if start >= end else f"{start}-{end}"
     chunks = f"{_chunk_of(facts.time, first)}-{_chunk_of(facts.time, last)}"
     chunks = chunks.split("-")[0] if len(set(chunks.split("-"))) == 1 else chunks
     if facts.settings.anchor == "frame":

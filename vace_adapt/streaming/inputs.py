@@ -197,6 +197,7 @@ class StreamInputs:
                 mask=waiting is not None and waiting.mask is not None,
                 references=() if references is None else tuple(zip(references.roles, references.scales, strict=True)),
                 anchors=tuple(self._inbox.anchors),
+                next_chunk=self._index,
             )
         )
 
