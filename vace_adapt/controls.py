@@ -39,8 +39,8 @@ class ControlSettings(Frozen):
         blank: level (0..255) of a pixel that is to be generated and that nothing steers. 127.5 is zero to the model;
             VACE's inpainting has 128.
         idle: what a chunk gets for which nothing is given. ``bare``: no control at all, so that it is the base's own
-            and the VAE forgets what was shown before. ``nothing``: VACE's "nothing given" (mid-gray under an all-one mask),
-            so that the control goes on as in a batch, whose every frame is under control.
+            and the VAE forgets what was shown before. ``nothing``: VACE's "nothing given" (mid-gray under an all-one
+            mask), so that the control goes on as in a batch, whose every frame is under control.
         scale: strength of the hints.
         reference_form: how references enter the context path; see `vace_adapt.context.stream`.
         reference_fit: ``crop`` a reference to fill the frame, or ``letterbox`` it on white.

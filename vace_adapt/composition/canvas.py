@@ -50,6 +50,16 @@ class Placement:
             raise InputError(f"the source, {shown}, fills {canvas}: nothing would be generated; use larger ratios")
 
     @property
+    def rows(self) -> slice:
+        """Rows in which the source is seen."""
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        """Columns in which the source is seen."""
+        return slice(self.left, self.left + self.width)
+
+    @property
     def source_height(self) -> int:
         """Height that the source's frames must have."""
         return self.canvas_height if self.inner else self.height

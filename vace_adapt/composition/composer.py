@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.anchors import Anchored
-from vace_adapt.composition.canvas import Placement, canvas_mask, on_canvas, place_in
+from vace_adapt.composition.canvas import Placement, canvas_mask, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
 from vace_adapt.composition.steering import Steered, Steering, to_unit
@@ -78,7 +78,7 @@ class Composer:
         shapes: of the stream.
         batch: its rows B.
         steps: denoise steps S of a chunk.
-        device: where annotators run, as torch writes it.
+        device: where annotators run and frames are put together, as torch writes it.
         download: whether annotators may fetch weights.
         before: the composer of the same stream under other options, whose annotators are taken over where they stay.
 
@@ -97,6 +97,7 @@ class Composer:
         before: Composer | None = None,
     ) -> None:
         self._settings = settings
+        self._device = device
         self._shapes = shapes
         self._batch = batch
         self._placement: Placement | None = None
@@ -163,13 +164,14 @@ class Composer:
         videos = {} if given is None else given.videos
         main = videos.get(MAIN)
         mask = self._masks(main, None if given is None else given.mask, start)
+        mask = None if mask is None else mask.to(self._device)
         steering = self._steered(videos, chunk, start, count, self._batch)
         if main is None and steering is None and anchored is None and self._settings.idle == "bare":
             return None
-        kept = self._blank(count) if main is None else to_unit(main)
+        kept = self._blank(count) if main is None else to_unit(main.to(self._device))
         if mask is None and (anchored is not None or self._placement is not None):
             fill = 0.0 if self._placement is not None and main is not None else 1.0
-            mask = torch.full(kept.shape[:-1], fill)
+            mask = torch.full(kept.shape[:-1], fill, device=self._device)
         if anchored is not None:
             kept, mask = _over(anchored, kept, mask)
         return self._finished(chunk, kept, mask, steering)
@@ -190,12 +192,17 @@ class Composer:
         return Composed(_to_pixels(picture), packed, self._by_token(scales, chunk), _to_pixels(kept))
 
     def _blank(self, count: int) -> Tensor:
-        return torch.full((self._batch, count, *self.source_size, 3), self._settings.blank / 255)
+        size = (self._batch, count, *self.source_size, 3)
+        return torch.full(size, self._settings.blank / 255, device=self._device)
 
     def _placed(self, frames: Tensor, fill: float) -> Tensor:
         """Frames [..., h, w, C] on the canvas."""
         assert self._placement is not None
-        return torch.from_numpy(on_canvas(frames.numpy(), self._placement, fill))
+        where = self._placement
+        canvas = frames.new_full((*frames.shape[:-3], where.canvas_height, where.canvas_width, frames.shape[-1]), fill)
+        rows, columns = where.rows, where.columns
+        canvas[..., rows, columns, :] = frames[..., rows, columns, :] if where.inner else frames
+        return canvas
 
     def _placed_mask(self, mask: Tensor) -> Tensor:
         """A mask [B, T, h, w] on the canvas: what is around the source is to be generated."""
@@ -204,7 +211,7 @@ class Composer:
         placed = self._placed(mask[..., None], 1.0)[..., 0]
         around = canvas_mask(self._placement) > 0
         edge = around & (canvas_mask(self._placement, vace_edge=self._settings.outpaint.vace_edge) == 0)
-        return placed.masked_fill(torch.from_numpy(edge), 0.0)
+        return placed.masked_fill(torch.from_numpy(edge).to(self._device), 0.0)
 
     def _by_token(self, scales: Tensor | None, chunk: int) -> Tensor | None:
         """Scales [S, B, T, H, W] as their mean over each token's pixels, [S, B, F, rows, columns]."""
@@ -225,8 +232,10 @@ class Composer:
 def _over(anchored: Anchored, kept: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Anchors over what is kept [B, T, h, w, 3] and its mask [B, T, h, w], where they keep something."""
     assert mask is not None
-    chosen = anchored.at[None, :, None, None] & (anchored.mask <= 0.5)
-    return torch.where(chosen[..., None], anchored.frames, kept), torch.where(chosen, anchored.mask, mask)
+    device = kept.device
+    keeps = anchored.mask.to(device)
+    chosen = anchored.at.to(device)[None, :, None, None] & (keeps <= 0.5)
+    return torch.where(chosen[..., None], anchored.frames.to(device), kept), torch.where(chosen, keeps, mask)
 
 
 def _to_pixels(frames: Tensor) -> Tensor:
@@ -237,5 +246,5 @@ def _to_pixels(frames: Tensor) -> Tensor:
 def _where_generated(steering: Steering, mask: Tensor | None) -> Tensor:
     """The scales [S, B, T, h, w]: 1 where a pixel is kept."""
     assert steering.scales is not None
-    scales = repeat(steering.scales, "s t h w -> s b t h w", b=steering.frames.shape[0])
-    return scales if mask is None else torch.where(mask > 0.5, scales, torch.ones_like(scales))
+    by_frame = repeat(steering.scales, "s h w -> s b t h w", b=steering.frames.shape[0], t=steering.frames.shape[1])
+    return by_frame if mask is None else torch.where(mask > 0.5, by_frame, 1.0)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from einops import einsum
 from torch import Tensor
 
 from vace_adapt.annotators.find import annotator_settings, load_annotator
@@ -25,19 +26,27 @@ class Steering:
     """What steers some frames.
 
     Attributes:
-        frames: float32 [B, T, h, w, 3]; meaningful where `share` is over 0.
-        share: float32 [T, h, w]: by how much anything steers a pixel; 0 where nothing does.
-        scales: float32 [S, T, h, w]: the mean scale there at each denoise step; None where every scale is 1.
+        frames: float32 [B, T, h, w, 3]; meaningful where anything steers.
+        where: bool [h, w]: where that is; None for everywhere.
+        scales: float32 [S, h, w]: the mean scale at each denoise step, 1 where nothing steers; None where every scale
+            is 1.
     """
 
     frames: Tensor
-    share: Tensor
+    where: Tensor | None
     scales: Tensor | None
 
     def over(self, blank: float) -> Tensor:
         """The frames, with `blank` where nothing steers."""
-        everywhere = bool((self.share > 0).all())
-        return self.frames if everywhere else torch.where(self.share[..., None] > 0, self.frames, torch.full((), blank))
+        return self.frames if self.where is None else self.frames.masked_fill(~self.where[..., None], blank)
+
+
+class _Part(NamedTuple):
+    """One control at work: its frames, its share by pixel [h, w], and its scale at each denoise step."""
+
+    frames: Tensor
+    share: Tensor
+    scales: list[float]
 
 
 class Steered:
@@ -50,7 +59,7 @@ class Steered:
         steps: denoise steps S.
 
     Raises:
-        InputError: an annotator makes masks, or cannot be used here.
+        InputError: an annotator makes masks, or cannot be used here; a schedule speaks of a step that there is not.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Steered:
     ) -> None:
         self._structures = tuple(structures)
         self._size = pool.canvas.height, pool.canvas.width
+        self._device = pool.canvas.device
         self._steps = steps
         self._annotators: list[list[Annotator]] = []
         self._reads: list[str | None] = []
@@ -70,6 +80,11 @@ class Steered:
             info = load_annotator(structure.annotator)
             if info.makes != "control":
                 raise InputError(f"annotator {info.name!r} makes a mask: name it in controls.mask.annotator")
+            if structure.schedule.last_step >= steps:
+                raise InputError(
+                    f"controls.structure: the schedule of {info.name} speaks of denoise step "
+                    f"{structure.schedule.last_step}, the last one is {steps - 1}"
+                )
             given = {**options.get(info.name, {}), **structure.options}
             self._annotators.append(pool.rows(info.name, given, f"control of {structure.video}"))
             self._reads.append(structure.video if info.reads == "frames" else None)
@@ -98,11 +113,7 @@ class Steered:
         Returns:
             None where nothing steers.
         """
-        shape = (count, *self._size)
-        total = torch.zeros((batch, *shape, 3))
-        share = torch.zeros(shape)
-        scaled: Tensor = torch.zeros((self._steps, *shape))
-        uniform = True
+        parts = []
         for structure, annotators, reads in zip(self._structures, self._annotators, self._reads, strict=True):
             scales = [structure.scale * structure.schedule.at(chunk, step) for step in range(self._steps)]
             if max(scales) == 0 or (reads is not None and reads not in videos):
@@ -110,15 +121,26 @@ class Steered:
                     annotator.pause()
                 continue
             video = self._nothing(batch, count) if reads is None else videos[reads]
-            part = structure.weight * max(scales) * self._region(structure)
-            total += part[..., None] * _annotated(annotators, video, start)
-            share += part
-            scaled += torch.tensor(scales)[:, None, None, None] * part
-            uniform = uniform and set(scales) == {1.0}
-        if not share.any():
-            return None
-        frames = total / share.clamp(min=torch.finfo(share.dtype).tiny)[..., None]
-        return Steering(frames, share, None if uniform else _mean(scaled, share))
+            frames = _annotated(annotators, video, start, self._device)
+            parts.append(_Part(frames, structure.weight * max(scales) * self._region(structure), scales))
+        return self._together(parts) if parts else None
+
+    def _together(self, parts: list[_Part]) -> Steering:
+        """The mean of some controls by their shares."""
+        share = torch.stack([part.share for part in parts]).sum(dim=0)
+        steers = share > 0
+        divisor = torch.where(steers, share, 1.0)
+        frames = parts[0].frames
+        if len(parts) > 1:
+            frames = torch.zeros_like(frames)
+            for part in parts:
+                frames.addcmul_(part.frames, (part.share / divisor)[..., None])
+        scales = None
+        if any(set(part.scales) != {1.0} for part in parts):
+            numbers = torch.tensor([part.scales for part in parts], device=self._device)
+            total = einsum(numbers, torch.stack([part.share for part in parts]), "n s, n h w -> s h w")
+            scales = torch.where(steers, total / divisor, 1.0)
+        return Steering(frames, None if steers.all() else steers, scales)
 
     def _region(self, structure: Structure) -> Tensor:
         """1 where a control steers, [h, w]: the pixels whose centres lie in its region."""
@@ -129,13 +151,13 @@ class Steered:
             rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
             region *= ((rows >= top * height) & (rows < bottom * height))[:, None]
             region *= ((columns >= left * width) & (columns < right * width))[None]
-        return region
+        return region.to(self._device)
 
     def _nothing(self, batch: int, count: int) -> Tensor:
         return torch.full((batch, count, *self._size, 3), 128, dtype=torch.uint8)
 
 
-def _annotated(annotators: Sequence[Annotator], video: Tensor, start: int) -> Tensor:
+def _annotated(annotators: Sequence[Annotator], video: Tensor, start: int, device: str) -> Tensor:
     """Every row through its own annotator: float32 [B, T, h, w, 3] within 0..1. A ready-made picture keeps its float
     values.
     """
@@ -143,8 +165,8 @@ def _annotated(annotators: Sequence[Annotator], video: Tensor, start: int) -> Te
     for annotator, row in zip(annotators, video, strict=True):
         levels = to_levels(row)
         made = annotator(levels, start)
-        rows.append(to_unit(row) if made is levels else torch.from_numpy(np.ascontiguousarray(made)).float() / 255)
-    return torch.stack(rows)
+        rows.append(row if made is levels else torch.from_numpy(np.ascontiguousarray(made)))
+    return to_unit((rows[0][None] if len(rows) == 1 else torch.stack(rows)).to(device))
 
 
 def to_levels(frames: Tensor) -> np.ndarray[Any, Any]:
@@ -156,8 +178,3 @@ def to_levels(frames: Tensor) -> np.ndarray[Any, Any]:
 def to_unit(frames: Tensor) -> Tensor:
     """Frames of any checked kind as float32 within 0..1."""
     return frames.float() / 255 if frames.dtype == torch.uint8 else frames
-
-
-def _mean(scaled: Tensor, share: Tensor) -> Tensor:
-    """The mean scale [S, T, h, w] where anything steers, 1 elsewhere."""
-    return torch.where(share > 0, scaled / share.clamp(min=torch.finfo(share.dtype).tiny), torch.ones_like(scaled))

@@ -152,4 +152,4 @@ class ChunkMaker:
 
 def _levels(mask: Tensor) -> Tensor:
     """A mask within 0..1 as uint8."""
-    return (mask * 255).round().to(torch.uint8)
+    return (mask * 255).round().to("cpu", torch.uint8)

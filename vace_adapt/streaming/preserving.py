@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import Tensor
 
 from vace_adapt.composition.composer import Composed
 from vace_adapt.composition.seam import paste
+from vace_adapt.conditioning.pixels import tensor_to_frames
 from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.streaming.engine import Engine
@@ -59,7 +60,10 @@ class SourceLatents:
             return None
         encoded = self._stream.encode(composed.source)
         where = self._kept_latents(chunk, composed.mask)
-        return Kept(self._engine.codec.normalise(encoded), where.to(encoded.device)) if where.any() else None
+        if not where.any():
+            return None
+        source = self._engine.codec.normalise(encoded).to(self._engine.device, self._engine.dtype)
+        return Kept(source, where.to(self._engine.device))
 
     def skip(self, chunk: int) -> None:
         """Nothing is kept of a chunk: forget the video so far."""
@@ -85,8 +89,8 @@ def keep_pixels(frames: Tensor, composed: Composed, seam: int) -> Tensor:
     """
     if composed.source is None or composed.mask is None:
         return frames
-    source = rearrange((composed.source + 1) / 2 * 255, "b c t h w -> b t h w c").round().to(torch.uint8)
-    generate = ((composed.mask[:, 0] > 0.5) * 255).to(torch.uint8)
+    source = tensor_to_frames(composed.source)
+    generate = ((composed.mask[:, 0] > 0.5) * 255).to("cpu", torch.uint8)
     rows = [
         torch.from_numpy(paste(made.numpy(), kept.numpy(), mask.numpy(), seam))
         for made, kept, mask in zip(frames, source, generate, strict=True)
