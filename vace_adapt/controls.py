@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from vace_adapt.composing import MaskSettings, Outpaint, Structure
 from vace_adapt.contract import Frozen
-from vace_adapt.scale import HintScale as HintScale
+from vace_adapt.scale import HintScale
 
 ReferenceForm = Literal["joint", "cached", "references_only"]
 ReferenceFit = Literal["crop", "letterbox"]

@@ -7,7 +7,7 @@ import torch
 from support import distance, frames, picture, same, stream
 from test_precision import relative
 
-from vace_adapt import load_pipeline
+from vace_adapt import Reference, load_pipeline
 from vace_adapt.context import references as references_module
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -48,7 +48,15 @@ def test_cached_references_equal_recomputed_ones(gpu, monkeypatch):
     assert same(kept, stream(gpu, 3, references=[picture(), picture(1)]))
 
 
-def test_nothing_waits_for_the_device_inside_the_step_loop(gpu, monkeypatch):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"references": [picture()]},
+        {"references": [picture(), Reference(picture(1), scale=0.5)]},
+        {"controls": {"structure": [{"annotator": "plain", "region": (0, 0, 0.5, 1), "scale": 0.5}]}},
+    ],
+)
+def test_nothing_waits_for_the_device_inside_the_step_loop(gpu, monkeypatch, options):
     """From the second denoise step on, any synchronisation is an error; the chunk's own start may copy to the
     device."""
     from vace_adapt.streaming.chunk import SessionChunk
@@ -65,7 +73,7 @@ def test_nothing_waits_for_the_device_inside_the_step_loop(gpu, monkeypatch):
     monkeypatch.setattr(SessionChunk, "denoising", strict)
     monkeypatch.setattr(SessionChunk, "clean_pass", relaxed)
     try:
-        assert len(stream(gpu, 6, references=[picture()])) == 6
+        assert len(stream(gpu, 6, **options)) == 6
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

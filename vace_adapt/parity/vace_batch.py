@@ -21,10 +21,10 @@ from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import Backbone, BlockInputs, Comparison, Hints
-from vace_adapt.controls import HintScale
 from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.parity.golden import Golden, comparison, max_error
+from vace_adapt.scale import HintScale
 from vace_adapt.weights.foreign import refusing
 
 

@@ -6,8 +6,9 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vace_adapt.controls import ControlSettings, HintScale
+from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
+from vace_adapt.scale import HintScale
 from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.reader import References, scale_of
 from vace_adapt.streaming.session import Session
