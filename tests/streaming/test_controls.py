@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.contract import Canvas
 from vace_adapt.errors import CheckpointError, InputError, SessionError, SettingsError
 from vace_adapt.streaming.chunk import SessionChunk
+from vace_adapt.streaming.loop import Loop
 
 MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
 MASK[8:24, 16:40] = 255
@@ -103,6 +106,36 @@ def test_annotators_that_stay_keep_what_they_have_seen(pipe):
         next(session)
         session.update(controls={"structure": [{"annotator": "flow", "scale": 0.5}], "seam": 2})
         assert np.array_equal(shown([next(session)]), whole[9:])
+
+
+def test_changes_while_a_chunk_is_made_hold_from_the_next_one(pipe, monkeypatch):
+    """All of them, each over the others; and nothing waits for the chunk."""
+    fed, target = frames(33), picture(3, HEIGHT, WIDTH)
+    session = opened(pipe, num_frames=33, controls={"structure": "canny"})
+    real, done = Loop.make, []
+
+    def make(self, chunk):
+        if not done:
+            giver = threading.Thread(
+                target=lambda: (
+                    session.update(controls={"structure": ["gray"]}),
+                    session.update(controls={"preserve": "pixel", "seam": 0}),
+                    session.keyframe(target, chunks=1),
+                    done.append(session.describe()),
+                )
+            )
+            giver.start()
+            giver.join(timeout=30)
+        return real(self, chunk)
+
+    monkeypatch.setattr(Loop, "make", make)
+    with session:
+        session.feed(fed)
+        first, second = next(session), next(session)
+    assert done[0].task == "gray + extension (key frame)"
+    assert np.array_equal(shown([first]), make_annotator("canny", {}, Canvas(HEIGHT, WIDTH))(fed[:9], 0))
+    assert np.array_equal(shown([second])[:8], make_annotator("gray", {}, Canvas(HEIGHT, WIDTH))(fed[9:17], 9))
+    assert np.array_equal(second.frames[0, 11], target)
 
 
 def test_a_refused_change_changes_nothing(pipe):

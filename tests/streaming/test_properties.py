@@ -74,7 +74,7 @@ def composed(case: Case, frames: np.ndarray, cuts: tuple[int, ...], late: int | 
     inbox = Inbox(Changes(), Anchors(case.time, controls.anchor))
     for frame in case.anchors:
         picture = torch.full((1, 1, *SIZE, 3), frame / 255)
-        inbox.anchor(picture, torch.zeros((1, 1, *SIZE)), frame, 0)
+        inbox.anchor(picture, torch.zeros((1, 1, *SIZE)), lambda _, frame=frame: frame)
     bounds = sorted({0, len(frames), *cuts})
     mask = masks(case) if case.masked else None
 
@@ -90,7 +90,7 @@ def composed(case: Case, frames: np.ndarray, cuts: tuple[int, ...], late: int | 
     for chunk in range(case.chunks):
         if late is not None:
             feed(case.time.pixel_start(chunk), case.time.pixel_start(chunk + 1))
-        taken = inbox.take(case.time.pixels(chunk), chunk, lambda *_: None)
+        taken = inbox.take(case.time.pixels(chunk), lambda *_: None)
         assert taken.real == case.time.pixels(chunk)
         made.append(composer(chunk, taken.given, taken.anchored))
     assert inbox.frames == 0

@@ -57,9 +57,13 @@ class Inbox:
     Args:
         first: what holds from chunk 0 on.
         anchors: of the stream.
+
+    Attributes:
+        chunk: number of the next chunk that takes something.
     """
 
     def __init__(self, first: Changes, anchors: Anchors) -> None:
+        self.chunk = 0
         self._changes = first
         self._anchors = anchors
         self._queue = FeedQueue()
@@ -77,11 +81,6 @@ class Inbox:
             return self._queue.next
 
     @property
-    def changes(self) -> Changes:
-        """The changes that wait."""
-        return self._changes
-
-    @property
     def anchors(self) -> list[int]:
         """Frames with a keyframe that are still to come."""
         with self._lock:
@@ -97,30 +96,30 @@ class Inbox:
         with self._lock:
             self._queue.add(given, last=last)
 
-    def anchor(self, pictures: Tensor, mask: Tensor, frame: int, next_chunk: int) -> None:
-        """Add keyframes; see `Anchors.add`."""
+    def anchor(self, pictures: Tensor, mask: Tensor, place: Callable[[int], int]) -> None:
+        """Add keyframes, see `Anchors.add`; `place` tells the first one's frame from the number of the next chunk."""
         with self._lock:
-            self._anchors.add(pictures, mask, frame, next_chunk)
+            self._anchors.add(pictures, mask, place(self.chunk), self.chunk)
 
     def change(self, changes: Changes) -> None:
         """Add changes to those that wait; the same thing given twice, the later one counts."""
         with self._lock:
             self._changes = replace(self._changes, **{k: v for k, v in vars(changes).items() if v is not None})
 
-    def take(self, needed: int, chunk: int, check: Callable[[Changes, Given | None, Anchored | None], None]) -> Taken:
-        """What chunk number `chunk` of `needed` frames is made from. Nothing has changed if this raises.
+    def take(self, needed: int, check: Callable[[Changes, Given | None, Anchored | None], None]) -> Taken:
+        """What the next chunk, of `needed` frames, is made from. Nothing has changed if this raises.
 
         Args:
             needed: pixel frames.
-            chunk: its number.
             check: refuses changes, what is fed for the chunk's first frame, and its anchors together.
         """
         with self._lock:
-            self._queue.check(needed, chunk)
-            anchored = self._anchors.within(chunk)
+            self._queue.check(needed, self.chunk)
+            anchored = self._anchors.within(self.chunk)
             check(self._changes, self._queue.next, anchored)
             changes, self._changes = self._changes, Changes()
-            self._anchors.drop(chunk)
+            self._anchors.drop(self.chunk)
+            self.chunk += 1
             given, real = self._queue.take(needed)
             return Taken(given, real, anchored, changes)
 

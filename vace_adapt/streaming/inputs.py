@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from vace_adapt.composition.anchors import Anchors
@@ -67,7 +69,8 @@ class StreamInputs:
         self.shapes = engine.hooks.chunk_shapes(engine.parts, height, width)
         self._check_length(0 if num_frames is None else num_frames)
         path = ControlPath.open(engine, self.shapes, controls, self.seeds)
-        composer = None if path is None else self._composer(controls)
+        self._composing = None if path is None else Composing(controls, self._composer(controls))
+        composer = None if self._composing is None else self._composing.composer
         self.source_size = (height, width) if composer is None else composer.source_size
         self._reader = InputReader(engine, self.shapes, self.batch, controls, self.source_size)
         self._references: GivenReferences | None = self._reader.references(references)
@@ -75,6 +78,7 @@ class StreamInputs:
         self._made = 0
         self._closed: str | None = None
         self._turn = threading.RLock()
+        self._changing = threading.Lock()
         first = Changes(self._reader.prompt(prompt), None if self._references is None else (self._references,))
         self._inbox = Inbox(first, Anchors(self.shapes.time, controls.anchor))
         if self._references is not None and path is None:
@@ -109,9 +113,9 @@ class StreamInputs:
             SessionError: the stream is closed, the control has ended, or the pipeline has no control weights.
         """
         self._check_open()
-        self._need_control("control frames")
+        composing = self._need_control("control frames")
         given = self._reader.given(control, mask, videos or {})
-        self._coming(self._inbox.changes).composer.check(given)
+        composing.composer.check(given)
         self._inbox.feed(given, last=last)
 
     def keyframe(
@@ -139,9 +143,7 @@ class StreamInputs:
         self._check_open()
         self._need_control("keyframes")
         frames, keep = self._reader.keyframes(pictures, mask)
-        with self._turn:
-            first = self._place(frames.shape[1], frame, end, chunks)
-            self._inbox.anchor(frames, keep, first, self._index)
+        self._inbox.anchor(frames, keep, partial(self._place, frames.shape[1], frame, end, chunks))
 
     def update(
         self,
@@ -174,30 +176,33 @@ class StreamInputs:
             prompt=None if prompt is None else self._reader.prompt(prompt),
             references=None if references is None else (self._reader.references(references),),
             scale=None if scale is None else scale_of(scale),
-            composing=None if controls is None else self._composing(controls),
         )
-        if changes.prompt is not None and self._index > 0:
+        if changes.prompt is not None and self._inbox.chunk > 0:
             self.engine.hooks.require("prompt_switch")
-        if changes.scale is not None:
-            self._need_control("scale").check_scale(changes.scale)
-        if changes.references is not None:
-            (self._references,) = changes.references
-        self._inbox.change(changes)
+        path = self._maker.path
+        if changes.scale is not None and path is not None:
+            path.check_scale(changes.scale)
+        with self._changing:
+            if controls is not None:
+                changes = replace(changes, composing=self._changed(controls))
+                self._composing = changes.composing
+            if changes.references is not None:
+                (self._references,) = changes.references
+            self._inbox.change(changes)
 
     def describe(self) -> Description:
         """Which task the inputs make from the next chunk on, what each of them feeds, and what is not used."""
-        waiting, references = self._inbox.next, self._references
-        changes = self._inbox.changes
+        waiting, references, composing = self._inbox.next, self._references, self._composing
         return describe(
             Facts(
-                settings=self._coming(changes).settings,
+                settings=self._maker.settings if composing is None else composing.settings,
                 time=self.shapes.time,
                 frames=self.num_frames,
                 videos=frozenset() if waiting is None else frozenset(waiting.videos),
                 mask=waiting is not None and waiting.mask is not None,
                 references=() if references is None else tuple(zip(references.roles, references.scales, strict=True)),
                 anchors=tuple(self._inbox.anchors),
-                next_chunk=self._index,
+                next_chunk=self._inbox.chunk,
             )
         )
 
@@ -208,26 +213,20 @@ class StreamInputs:
         steps, device = engine.parts.draws, str(engine.device)
         return Composer(settings, self.shapes, self.batch, steps, device, engine.download, before)
 
-    def _coming(self, changes: Changes) -> Composing:
-        """What composes the next chunk."""
-        if changes.composing is not None:
-            return changes.composing
-        maker = self._maker
-        return Composing(maker.settings, maker.composer or self._composer(maker.settings))
-
-    def _composing(self, given: Mapping[str, Any]) -> Composing:
-        now = self._coming(self._inbox.changes)
+    def _changed(self, given: Mapping[str, Any]) -> Composing:
+        """The newest options with some of them replaced."""
+        now = self._need_control("controls")
         settings = changed(now.settings, given)
         return Composing(settings, self._composer(settings, now.composer))
 
-    def _place(self, count: int, frame: int | None, end: int | None, chunks: int | None) -> int:
+    def _place(self, count: int, frame: int | None, end: int | None, chunks: int | None, next_chunk: int) -> int:
         """The frame on which the first of `count` keyframes falls."""
         if sum(place is not None for place in (frame, end, chunks)) != 1:
             raise InputError("a keyframe needs exactly one place: frame, end or chunks")
         if chunks is not None:
             if chunks < 1:
                 raise InputError(f"chunks must be at least 1 (the next chunk), not {chunks}")
-            end = self.shapes.time.pixel_start(self._index + chunks) - 1
+            end = self.shapes.time.pixel_start(next_chunk + chunks) - 1
         elif end is not None and end < 0:
             if self.num_frames is None:
                 raise InputError(f"end={end} counts from the end of a stream, and this one has none: give num_frames")
@@ -252,10 +251,11 @@ class StreamInputs:
         if self._closed is not None:
             raise SessionError(f"this stream {self._closed}")
 
-    def _need_control(self, what: str) -> ControlPath:
-        if self._maker.path is None:
+    def _need_control(self, what: str) -> Composing:
+        """The newest options of the control."""
+        if self._composing is None:
             raise _no_control_weights(what)
-        return self._maker.path
+        return self._composing
 
 
 def _no_control_weights(what: str) -> SessionError:

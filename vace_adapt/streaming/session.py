@@ -79,16 +79,16 @@ class Session(StreamInputs):
         self._check_length(self._made + 1)
 
         def check(changes: Changes, given: Given | None, anchored: Anchored | None) -> None:
-            path = self._maker.path
-            if path is None:
+            path, composing = self._maker.path, changes.composing
+            composer = self._maker.composer if composing is None else composing.composer
+            if path is None or composer is None:
                 return
-            composer = self._coming(changes).composer
             if given is not None:
                 composer.check(given)
             control = given is not None or anchored is not None or composer.generates
             path.check(changes.references, changes.scale, control=control, chunk=self._index)
 
-        return self._inbox.take(self.shapes.time.pixels(self._index), self._index, check)
+        return self._inbox.take(self.shapes.time.pixels(self._index), check)
 
     def _report(self, made: Made, pixels: int, seconds: float) -> ChunkReport:
         clock, path = self.shapes.time, self._maker.path
@@ -113,4 +113,5 @@ class Session(StreamInputs):
         """No more chunks; everything large is let go."""
         self._closed = why
         self._maker.close()
+        self._composing = None
         self._inbox.clear()
