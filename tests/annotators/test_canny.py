@@ -88,12 +88,12 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"low": 201}, "annotators.canny: low must not be above high, not 201 and 200"),
-        ({"high": 2041}, "annotators.canny.high: must be less than or equal to 2040, not 2041"),
-        ({"low": -1}, "annotators.canny.low: must be greater than or equal to 0, not -1"),
-        ({"blur": float("nan")}, "annotators.canny.blur: must be a finite number, not nan"),
-        ({"blur": 21}, "annotators.canny.blur: must be less than or equal to 20, not 21"),
-        ({"inverted": True}, "annotators.canny.inverted: unknown key; did you mean 'invert'?"),
+        ({"low": 201}, "controls.annotators.canny: low must not be above high, not 201 and 200"),
+        ({"high": 2041}, "controls.annotators.canny.high: must be less than or equal to 2040, not 2041"),
+        ({"low": -1}, "controls.annotators.canny.low: must be greater than or equal to 0, not -1"),
+        ({"blur": float("nan")}, "controls.annotators.canny.blur: must be a finite number, not nan"),
+        ({"blur": 21}, "controls.annotators.canny.blur: must be less than or equal to 20, not 21"),
+        ({"inverted": True}, "controls.annotators.canny.inverted: unknown key; did you mean 'invert'?"),
     ],
 )
 def test_wrong_options(options, text):

@@ -158,11 +158,11 @@ def test_metric_depth_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"range": "video"}, "annotators.depth.range: must be 'running' or 'frame', not 'video'"),
-        ({"rate": 0}, "annotators.depth.rate: must be greater than 0, not 0"),
-        ({"size": 16}, "annotators.depth.size: must be greater than or equal to 32, not 16"),
-        ({"dtype": "float16"}, "annotators.depth.dtype: must be 'float32' or 'bfloat16', not 'float16'"),
-        ({"seize": 1}, "annotators.depth.seize: unknown key; did you mean 'size'?"),
+        ({"range": "video"}, "controls.annotators.depth.range: must be 'running' or 'frame', not 'video'"),
+        ({"rate": 0}, "controls.annotators.depth.rate: must be greater than 0, not 0"),
+        ({"size": 16}, "controls.annotators.depth.size: must be greater than or equal to 32, not 16"),
+        ({"dtype": "float16"}, "controls.annotators.depth.dtype: must be 'float32' or 'bfloat16', not 'float16'"),
+        ({"seize": 1}, "controls.annotators.depth.seize: unknown key; did you mean 'size'?"),
     ],
 )
 def test_settings(options, text):

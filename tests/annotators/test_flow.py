@@ -208,15 +208,15 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"preset": "slow"}, "annotators.flow.preset: must be 'ultrafast', 'fast' or 'medium', not 'slow'"),
-        ({"range": "video"}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not 'video'"),
-        ({"range": 0}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not 0"),
-        ({"range": float("inf")}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not inf"),
-        ({"range": float("nan")}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not nan"),
-        ({"range": True}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not True"),
-        ({"range": [1]}, "annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not [1]"),
-        ({"first": "black"}, "annotators.flow.first: must be 'next' or 'still', not 'black'"),
-        ({"firts": "next"}, "annotators.flow.firts: unknown key; did you mean 'first'?"),
+        ({"preset": "slow"}, "controls.annotators.flow.preset: must be 'ultrafast', 'fast' or 'medium', not 'slow'"),
+        ({"range": "video"}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not 'video'"),
+        ({"range": 0}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not 0"),
+        ({"range": float("inf")}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not inf"),
+        ({"range": float("nan")}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not nan"),
+        ({"range": True}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not True"),
+        ({"range": [1]}, "controls.annotators.flow.range: must be 'frame', 'running' or a number of pixels above 0, not [1]"),
+        ({"first": "black"}, "controls.annotators.flow.first: must be 'next' or 'still', not 'black'"),
+        ({"firts": "next"}, "controls.annotators.flow.firts: unknown key; did you mean 'first'?"),
     ],
 )  # fmt: skip
 def test_wrong_options(options, text):

@@ -53,8 +53,8 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"order": "grb"}, "annotators.gray.order: must be 'rgb' or 'bgr', not 'grb'"),
-        ({"ordre": "bgr"}, "annotators.gray.ordre: unknown key; did you mean 'order'?"),
+        ({"order": "grb"}, "controls.annotators.gray.order: must be 'rgb' or 'bgr', not 'grb'"),
+        ({"ordre": "bgr"}, "controls.annotators.gray.ordre: unknown key; did you mean 'order'?"),
     ],
 )
 def test_wrong_options(options, text):

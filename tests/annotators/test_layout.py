@@ -185,24 +185,24 @@ STILL = {"path": [{"frame": 0, "box": [0, 0, 1, 1]}]}
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "annotators.layout.objects: is missing"),
-        ({"objects": []}, "annotators.layout: objects must name at least one"),
-        ({"objects": [{}]}, "annotators.layout.objects.0.path: is missing"),
+        ({}, "controls.annotators.layout.objects: is missing"),
+        ({"objects": []}, "controls.annotators.layout: objects must name at least one"),
+        ({"objects": [{}]}, "controls.annotators.layout.objects.0.path: is missing"),
         (
             {"objects": [{"path": [{"frame": 0, "box": [0.5, 0, 0.5, 1]}]}]},
-            "annotators.layout.objects.0.path.0.box: must be [left, top, right, bottom] with left < right and top < bottom, not [0.5, 0.0, 0.5, 1.0]",
+            "controls.annotators.layout.objects.0.path.0.box: must be [left, top, right, bottom] with left < right and top < bottom, not [0.5, 0.0, 0.5, 1.0]",
         ),
         (
             {"objects": [{"path": [{"frame": 4, "box": [0, 0, 1, 1]}, {"frame": 4, "box": [0, 0, 1, 1]}]}]},
-            "annotators.layout.objects.0.path: the frames of a path must rise from point to point, not [4, 4]",
+            "controls.annotators.layout.objects.0.path: the frames of a path must rise from point to point, not [4, 4]",
         ),
-        ({"objects": [{**STILL, "label": ""}]}, "annotators.layout.objects.0.label: String should have at least 1 character, not ''"),
-        ({"objects": [{**STILL, "colour": [0, 0, 256]}]}, "annotators.layout.objects.0.colour.2: must be less than or equal to 255, not 256"),
-        ({"objects": [{**STILL, "color": [0, 0, 0]}]}, "annotators.layout.objects.0.color: unknown key; did you mean 'colour'?"),
-        ({"objects": [STILL], "thickness": 0}, "annotators.layout.thickness: must be greater than or equal to 1, not 0"),
+        ({"objects": [{**STILL, "label": ""}]}, "controls.annotators.layout.objects.0.label: String should have at least 1 character, not ''"),
+        ({"objects": [{**STILL, "colour": [0, 0, 256]}]}, "controls.annotators.layout.objects.0.colour.2: must be less than or equal to 255, not 256"),
+        ({"objects": [{**STILL, "color": [0, 0, 0]}]}, "controls.annotators.layout.objects.0.color: unknown key; did you mean 'colour'?"),
+        ({"objects": [STILL], "thickness": 0}, "controls.annotators.layout.thickness: must be greater than or equal to 1, not 0"),
         (
             {"objects": [STILL, {"path": [{"frame": frame, "box": [0, 0, 1, 1]} for frame in range(3)]}], "as_vace": True},
-            "annotators.layout: as_vace moves a box between two points, not along 3",
+            "controls.annotators.layout: as_vace moves a box between two points, not along 3",
         ),
     ],
 )  # fmt: skip

@@ -123,11 +123,11 @@ def test_what_it_says_of_itself():
             "annotator 'layout_track': mask.annotator must make masks, 'layout_track' makes control pictures",
         ),
         ({"mask": {"annotator": "mask_bocks"}}, AnnotatorNotFound, "no annotator 'mask_bocks' (installed: "),
-        ({"mask": {"annotator": "mask_box"}}, SettingsError, "annotators.mask_box: give either box or path"),
-        ({"mask": {}}, SettingsError, "annotators.layout_track.mask.annotator: is missing"),
-        ({"mask": "mask_box"}, SettingsError, "annotators.layout_track.mask: must be a section with the keys annotator, options, not 'mask_box'"),
-        ({"color": [0, 0, 0]}, SettingsError, "annotators.layout_track.color: unknown key; did you mean 'colour'?"),
-        ({"thickness": 101}, SettingsError, "annotators.layout_track.thickness: must be less than or equal to 100, not 101"),
+        ({"mask": {"annotator": "mask_box"}}, SettingsError, "controls.annotators.mask_box: give either box or path"),
+        ({"mask": {}}, SettingsError, "controls.annotators.layout_track.mask.annotator: is missing"),
+        ({"mask": "mask_box"}, SettingsError, "controls.annotators.layout_track.mask: must be a section with the keys annotator, options, not 'mask_box'"),
+        ({"color": [0, 0, 0]}, SettingsError, "controls.annotators.layout_track.color: unknown key; did you mean 'colour'?"),
+        ({"thickness": 101}, SettingsError, "controls.annotators.layout_track.thickness: must be less than or equal to 100, not 101"),
     ],
 )  # fmt: skip
 def test_wrong_options(options, kind, text):

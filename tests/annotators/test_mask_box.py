@@ -99,23 +99,23 @@ def test_a_moving_box_of_a_pixel_is_never_lost(frame, start, end):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "annotators.mask_box: give either box or path"),
-        ({"box": [0, 0, 1, 1], "path": PATH}, "annotators.mask_box: give either box or path"),
+        ({}, "controls.annotators.mask_box: give either box or path"),
+        ({"box": [0, 0, 1, 1], "path": PATH}, "controls.annotators.mask_box: give either box or path"),
         (
             {"box": [0.5, 0, 0.5, 1]},
-            "annotators.mask_box.box: must be [left, top, right, bottom] with left < right and top < bottom, not [0.5, 0.0, 0.5, 1.0]",
+            "controls.annotators.mask_box.box: must be [left, top, right, bottom] with left < right and top < bottom, not [0.5, 0.0, 0.5, 1.0]",
         ),
-        ({"box": [0.5, 0, 1.5, 1]}, "annotators.mask_box.box.2: must be less than or equal to 1, not 1.5"),
+        ({"box": [0.5, 0, 1.5, 1]}, "controls.annotators.mask_box.box.2: must be less than or equal to 1, not 1.5"),
         (
             {"path": PATH[::-1]},
-            "annotators.mask_box.path: the frames of a path must rise from point to point, not [9, 8, 4]",
+            "controls.annotators.mask_box.path: the frames of a path must rise from point to point, not [9, 8, 4]",
         ),
         (
             {"path": [PATH[0], PATH[0]]},
-            "annotators.mask_box.path: the frames of a path must rise from point to point, not [4, 4]",
+            "controls.annotators.mask_box.path: the frames of a path must rise from point to point, not [4, 4]",
         ),
-        ({"path": []}, "annotators.mask_box.path: a path needs at least one point"),
-        ({"paths": PATH, "box": [0, 0, 1, 1]}, "annotators.mask_box.paths: unknown key; did you mean 'path'?"),
+        ({"path": []}, "controls.annotators.mask_box.path: a path needs at least one point"),
+        ({"paths": PATH, "box": [0, 0, 1, 1]}, "controls.annotators.mask_box.paths: unknown key; did you mean 'path'?"),
     ],
 )
 def test_mistakes(options, text):

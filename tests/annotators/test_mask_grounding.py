@@ -23,7 +23,7 @@ from vace_adapt.errors import CheckpointError, InputError, SettingsError
 
 CANVAS = Canvas(64, 96)
 FRAMES = scene(8, 64, 96)
-LABEL = "annotators.mask_grounding.label: must be one name without a full stop, not"
+LABEL = "controls.annotators.mask_grounding.label: must be one name without a full stop, not"
 BOX, OTHER = (0.25, 0.25, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5)
 
 
@@ -253,13 +253,13 @@ def test_text():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "annotators.mask_grounding: give label or caption, not none of them"),
-        ({"label": "a", "caption": "b"}, "annotators.mask_grounding: give label or caption, not both"),
+        ({}, "controls.annotators.mask_grounding: give label or caption, not none of them"),
+        ({"label": "a", "caption": "b"}, "controls.annotators.mask_grounding: give label or caption, not both"),
         ({"label": "cat. dog"}, f"{LABEL} 'cat. dog'; caption takes sentences"),
         ({"label": " "}, f"{LABEL} ' '; caption takes sentences"),
-        ({"caption": " . "}, "annotators.mask_grounding.caption: must say something, not ' . '"),
-        ({"label": "a", "every": -1}, "annotators.mask_grounding.every: must be greater than or equal to 0, not -1"),
-        ({"label": "a", "segment": "hull"}, "annotators.mask_grounding.segment: must be 'sam2' or 'box', not 'hull'"),
+        ({"caption": " . "}, "controls.annotators.mask_grounding.caption: must say something, not ' . '"),
+        ({"label": "a", "every": -1}, "controls.annotators.mask_grounding.every: must be greater than or equal to 0, not -1"),
+        ({"label": "a", "segment": "hull"}, "controls.annotators.mask_grounding.segment: must be 'sam2' or 'box', not 'hull'"),
     ],
 )
 def test_settings(options, text):

@@ -199,13 +199,13 @@ def test_bfloat16(weights):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"weights": "x"}, "annotators.mask_sam2: give point, box or mask, one of the three, not none of them"),
+        ({"weights": "x"}, "controls.annotators.mask_sam2: give point, box or mask, one of the three, not none of them"),
         (
             {"point": (0.5, 0.5), "box": BOX},
-            "annotators.mask_sam2: give point, box or mask, one of the three, not point and box",
+            "controls.annotators.mask_sam2: give point, box or mask, one of the three, not point and box",
         ),
-        ({"point": (0.5, 1.5)}, "annotators.mask_sam2.point.1: must be less than or equal to 1, not 1.5"),
-        ({"point": (0.5,)}, "annotators.mask_sam2.point.1: is missing"),
+        ({"point": (0.5, 1.5)}, "controls.annotators.mask_sam2.point.1: must be less than or equal to 1, not 1.5"),
+        ({"point": (0.5,)}, "controls.annotators.mask_sam2.point.1: is missing"),
     ],
 )
 def test_settings(options, text):

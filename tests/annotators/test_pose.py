@@ -223,10 +223,10 @@ def test_without_scipy(weights, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"weights": ""}, "annotators.pose.weights: String should have at least 1 character, not ''"),
-        ({"detector_threshold": 1}, "annotators.pose.detector_threshold: must be less than 1, not 1"),
-        ({"dtype": "float16"}, "annotators.pose.dtype: must be 'float32' or 'bfloat16', not 'float16'"),
-        ({"hands": True}, "annotators.pose.hands: unknown key"),
+        ({"weights": ""}, "controls.annotators.pose.weights: String should have at least 1 character, not ''"),
+        ({"detector_threshold": 1}, "controls.annotators.pose.detector_threshold: must be less than 1, not 1"),
+        ({"dtype": "float16"}, "controls.annotators.pose.dtype: must be 'float32' or 'bfloat16', not 'float16'"),
+        ({"hands": True}, "controls.annotators.pose.hands: unknown key"),
     ],
 )
 def test_settings(options, text):

@@ -119,10 +119,10 @@ def test_a_wrong_file_is_refused_when_it_is_made(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "annotators.pose_json.path: is missing"),
-        ({"path": 3}, "annotators.pose_json.path: must be a path, not 3"),
-        ({"path": "a", "size": [0, 9]}, "annotators.pose_json.size.0: must be greater than or equal to 1, not 0"),
-        ({"path": "a", "hand": True}, "annotators.pose_json.hand: unknown key; did you mean 'hands'?"),
+        ({}, "controls.annotators.pose_json.path: is missing"),
+        ({"path": 3}, "controls.annotators.pose_json.path: must be a path, not 3"),
+        ({"path": "a", "size": [0, 9]}, "controls.annotators.pose_json.size.0: must be greater than or equal to 1, not 0"),
+        ({"path": "a", "hand": True}, "controls.annotators.pose_json.hand: unknown key; did you mean 'hands'?"),
     ],
 )
 def test_settings(options, text):

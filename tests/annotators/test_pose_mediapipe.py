@@ -147,9 +147,9 @@ def test_without_mediapipe(monkeypatch):
     [
         (
             {"detection_threshold": 2},
-            "annotators.pose_mediapipe.detection_threshold: must be less than or equal to 1, not 2",
+            "controls.annotators.pose_mediapipe.detection_threshold: must be less than or equal to 1, not 2",
         ),
-        ({"hand": True}, "annotators.pose_mediapipe.hand: unknown key; did you mean 'hands'?"),
+        ({"hand": True}, "controls.annotators.pose_mediapipe.hand: unknown key; did you mean 'hands'?"),
     ],
 )
 def test_settings(options, text):

@@ -97,12 +97,12 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sigma": 0.2}, "annotators.scribble.sigma: must be greater than or equal to 0.3, not 0.2"),
-        ({"k": 1}, "annotators.scribble.k: must be greater than or equal to 1.1, not 1"),
-        ({"tau": 1.1}, "annotators.scribble.tau: must be less than or equal to 1, not 1.1"),
-        ({"epsilon": -2}, "annotators.scribble.epsilon: must be greater than or equal to -1, not -2"),
-        ({"phi": 0}, "annotators.scribble.phi: must be greater than 0, not 0"),
-        ({"p": 20}, "annotators.scribble.p: unknown key"),
+        ({"sigma": 0.2}, "controls.annotators.scribble.sigma: must be greater than or equal to 0.3, not 0.2"),
+        ({"k": 1}, "controls.annotators.scribble.k: must be greater than or equal to 1.1, not 1"),
+        ({"tau": 1.1}, "controls.annotators.scribble.tau: must be less than or equal to 1, not 1.1"),
+        ({"epsilon": -2}, "controls.annotators.scribble.epsilon: must be greater than or equal to -1, not -2"),
+        ({"phi": 0}, "controls.annotators.scribble.phi: must be greater than 0, not 0"),
+        ({"p": 20}, "controls.annotators.scribble.p: unknown key"),
     ],
 )
 def test_wrong_options(options, text):

@@ -153,10 +153,10 @@ def test_dim_is_the_official_product():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"threshold": 1}, "annotators.pose.threshold: must be less than 1, not 1"),
-        ({"threshold": -0.1}, "annotators.pose.threshold: must be greater than or equal to 0, not -0.1"),
-        ({"colours": "bgr"}, "annotators.pose.colours: must be 'vace' or 'openpose', not 'bgr'"),
-        ({"short_side": 63}, "annotators.pose.short_side: must be greater than or equal to 64, not 63"),
+        ({"threshold": 1}, "controls.annotators.pose.threshold: must be less than 1, not 1"),
+        ({"threshold": -0.1}, "controls.annotators.pose.threshold: must be greater than or equal to 0, not -0.1"),
+        ({"colours": "bgr"}, "controls.annotators.pose.colours: must be 'vace' or 'openpose', not 'bgr'"),
+        ({"short_side": 63}, "controls.annotators.pose.short_side: must be greater than or equal to 64, not 63"),
     ],
 )
 def test_settings(options, text):

@@ -85,13 +85,13 @@ def test_what_it_says_of_itself():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"sigma": 0}, "annotators.softedge.sigma: must be greater than or equal to 0.3, not 0"),
-        ({"contrast": 256}, "annotators.softedge.contrast: must be less than or equal to 255, not 256"),
+        ({"sigma": 0}, "controls.annotators.softedge.sigma: must be greater than or equal to 0.3, not 0"),
+        ({"contrast": 256}, "controls.annotators.softedge.contrast: must be less than or equal to 255, not 256"),
         (
             {"contrast": "much"},
-            "annotators.softedge.contrast: must be a valid number, unable to parse string as a number, not 'much'",
+            "controls.annotators.softedge.contrast: must be a valid number, unable to parse string as a number, not 'much'",
         ),
-        ({"sigmas": 1}, "annotators.softedge.sigmas: unknown key; did you mean 'sigma'?"),
+        ({"sigmas": 1}, "controls.annotators.softedge.sigmas: unknown key; did you mean 'sigma'?"),
     ],
 )
 def test_wrong_options(options, text):

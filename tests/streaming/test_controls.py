@@ -234,6 +234,7 @@ def test_a_keyframe_over_fed_frames(pipe):
         ({"frame": 1, "end": 2}, "a keyframe needs exactly one place: frame, end or chunks"),
         ({"frame": 5}, "a keyframe at frame 5 is too late: the next frame to be made is 9"),
         ({"chunks": 0}, r"chunks must be at least 1 \(the next chunk\), not 0"),
+        ({"end": -30}, "keyframes that end with frame -9 would begin with frame -9, before the stream"),
         ({"end": 21}, "a keyframe at frame 21 is past the end: 21 frames are made"),
         ({"frame": 25}, "a keyframe at frame 25 is past the end: 21 frames are made"),
     ],

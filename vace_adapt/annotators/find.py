@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pluggy
@@ -71,7 +71,19 @@ def annotator_settings(info: AnnotatorInfo, options: Mapping[str, Any]) -> Annot
     Raises:
         SettingsError: with every mistake in it.
     """
-    return validated(info.settings, dict(options), f"annotators.{info.name}")
+    return validated(info.settings, dict(options), f"controls.annotators.{info.name}")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse names that no installed annotator has; none is imported.
+
+    Raises:
+        AnnotatorNotFound: with the closest name.
+    """
+    installed = discover(ANNOTATORS)
+    for name in names:
+        if name not in installed:
+            raise AnnotatorNotFound(name, installed)
 
 
 def make_annotator(name: str, options: Mapping[str, Any], canvas: Canvas) -> Annotator:

@@ -34,8 +34,14 @@ def settings_from(overrides: Sequence[str]) -> RunSettings:
 
 
 def _run(settings: RunSettings) -> int:
-    source = open_source(settings, load_plugin(settings.pipeline.name).info)
-    print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {settings.task.describe}")
+    hooks = load_plugin(settings.pipeline.name)
+    source = open_source(settings, hooks.info)
+    from vace_adapt.experiments.explain import explain
+
+    description = explain(settings, source, hooks)
+    print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {description.task}")
+    for ignored in description.ignored:
+        print(f"ignored: {ignored}")
     if settings.weights.embedded:
         print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")
     print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")

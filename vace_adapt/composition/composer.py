@@ -18,6 +18,7 @@ import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor
 
+from vace_adapt.annotators.find import check_names
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.canvas import Placement, canvas_mask, place_in
@@ -106,6 +107,7 @@ class Composer:
             self._placement = place_in(height, width, settings.outpaint)
             height, width = self._placement.source_height, self._placement.source_width
         self.source_size = height, width
+        check_names(settings.annotators)
         canvas = Canvas(height, width, device, download)
         self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, None if before is None else before._pool)
         self._steered = Steered(settings.structure, settings.annotators, self._pool, steps)

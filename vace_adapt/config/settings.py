@@ -165,6 +165,11 @@ class RunSettings(Frozen):
                 raise ValueError(f"task={self.task.name} needs {need}=... ({self.task.describe})")
         if self.mask is not None and self.input is None:
             raise ValueError("mask needs input=...: without a video there is nothing to keep")
+        if self.mask is not None and self.controls.mask.annotator is not None:
+            raise ValueError(
+                f"mask=... is given, and controls.mask.annotator={self.controls.mask.annotator} makes one: "
+                "leave one out (null)"
+            )
         if self.videos and self.input is None:
             raise ValueError("videos need input=...: they go along with it")
         if self.frames is None and self.input is None:

@@ -233,6 +233,8 @@ class StreamInputs:
             end += self.num_frames
         first = frame if frame is not None else (end or 0) - count + 1
         last = first + count - 1
+        if first < 0:
+            raise InputError(f"keyframes that end with frame {last} would begin with frame {first}, before the stream")
         if self.num_frames is not None and last >= self.num_frames:
             raise InputError(f"a keyframe at frame {last} is past the end: {self.num_frames} frames are made")
         return first
