@@ -31,8 +31,9 @@ class Structure(Frozen):
         region: [left, top, right, bottom] as fractions of the source frame; None is everywhere.
         weight: share where several controls overlap: pictures are averaged by weight times scale.
         scale: strength of the hints where this control steers, times ``controls.scale.control``. Where several
-            overlap, the mean by share. 0 is the same as not having it.
-        schedule: how the scale changes over chunks and denoise steps.
+            overlap, the mean by share. 0 is the same as not having it; over 0, whatever else is in a token's hint (a
+            mask's edge) is scaled with it.
+        schedule: how the scale changes over chunks and denoise steps. Controls that overlap act in the same steps.
     """
 
     annotator: str
@@ -62,7 +63,8 @@ class MaskSettings(Frozen):
     Attributes:
         annotator: an annotator that makes the mask of frames fed without one; None makes none.
         invert: swap generate and keep.
-        shape: ``as_given``, the convex ``hull`` of what is to be generated, or its bounding ``box``.
+        shape: ``as_given``, the convex ``hull`` of what is to be generated, or its bounding ``box``;
+            ``dots_hull`` and ``dots_box`` are those of the centres of blots that were dabbed around it.
         augment: seed of VACE's mask augmentation, which expands the region by random shares of its size; None does
             not.
         grow: pixels by which the region to generate grows; negative shrinks it.
@@ -71,7 +73,7 @@ class MaskSettings(Frozen):
 
     annotator: str | None = None
     invert: bool = False
-    shape: Literal["as_given", "hull", "box"] = "as_given"
+    shape: Literal["as_given", "hull", "box", "dots_hull", "dots_box"] = "as_given"
     augment: Annotated[int, Field(ge=0)] | None = None
     grow: Annotated[int, Field(ge=-256, le=256)] = 0
     feather: Annotated[int, Field(ge=0, le=256)] = 0

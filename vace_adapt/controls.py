@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vace_adapt.composing import MaskSettings, Outpaint, Structure
 from vace_adapt.contract import Frozen
@@ -69,6 +69,12 @@ class ControlSettings(Frozen):
     max_references: Annotated[int, Field(ge=1)] = 4
     mask_time: MaskTime = "group"
     kv_policy: KvPolicy = "hint_free"
+
+    @model_validator(mode="after")
+    def _has_a_picture_of_what_it_preserves(self) -> ControlSettings:
+        if self.outpaint is not None and self.outpaint.vace_edge and self.preserve != "model":
+            raise ValueError(f"outpaint.vace_edge keeps pixels without a picture, so preserve={self.preserve} cannot")
+        return self
 
     @field_validator("structure", mode="before")
     @classmethod

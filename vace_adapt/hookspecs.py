@@ -219,7 +219,8 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     :param parts: what was loaded.
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
         forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
-        ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does.
+        ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Every estimate of the
+        finished latents goes through ``chunk.keep(latents)`` (capability ``preserve_latents``).
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
         normalisation.
 

@@ -61,9 +61,13 @@ class Schedule(Frozen):
 
     def at(self, chunk: int, step: int) -> float:
         """The factor at step `step` of chunk number `chunk`."""
+        return _interpolated(self.chunks, chunk) * self.over_steps(step)
+
+    def over_steps(self, step: int) -> float:
+        """The part of the factor that comes from the denoise step."""
         if step < self.start_step or (self.end_step is not None and step >= self.end_step):
             return 0.0
-        return _interpolated(self.chunks, chunk) * _interpolated(self.steps, step)
+        return _interpolated(self.steps, step)
 
 
 class HintScale(Frozen):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from vace_adapt.errors import SettingsError, closest
+from vace_adapt.errors import InputError, SettingsError, closest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -26,6 +27,18 @@ def validated(kind: type[Model], given: Any, section: str) -> Model:
         return kind.model_validate(given)
     except ValidationError as error:
         raise SettingsError("; ".join(mistakes_of(error, section, kind))) from None
+
+
+def whole(name: str, number: Any) -> int:
+    """A whole number of any kind (of numpy, of torch).
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, not {number!r}") from None
 
 
 def mistakes_of(error: ValidationError, section: str, model: type[BaseModel]) -> list[str]:

@@ -258,8 +258,14 @@ def test_text():
         ({"label": "cat. dog"}, f"{LABEL} 'cat. dog'; caption takes sentences"),
         ({"label": " "}, f"{LABEL} ' '; caption takes sentences"),
         ({"caption": " . "}, "controls.annotators.mask_grounding.caption: must say something, not ' . '"),
-        ({"label": "a", "every": -1}, "controls.annotators.mask_grounding.every: must be greater than or equal to 0, not -1"),
-        ({"label": "a", "segment": "hull"}, "controls.annotators.mask_grounding.segment: must be 'sam2' or 'box', not 'hull'"),
+        (
+            {"label": "a", "every": -1},
+            "controls.annotators.mask_grounding.every: must be greater than or equal to 0, not -1",
+        ),
+        (
+            {"label": "a", "segment": "hull"},
+            "controls.annotators.mask_grounding.segment: must be 'sam2' or 'box', not 'hull'",
+        ),
     ],
 )
 def test_settings(options, text):

@@ -199,7 +199,10 @@ def test_bfloat16(weights):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"weights": "x"}, "controls.annotators.mask_sam2: give point, box or mask, one of the three, not none of them"),
+        (
+            {"weights": "x"},
+            "controls.annotators.mask_sam2: give point, box or mask, one of the three, not none of them",
+        ),
         (
             {"point": (0.5, 0.5), "box": BOX},
             "controls.annotators.mask_sam2: give point, box or mask, one of the three, not point and box",

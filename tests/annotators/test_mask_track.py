@@ -229,8 +229,14 @@ def test_a_tracker_that_fails_is_not_asked_again(monkeypatch):
             {"box": [0, 0.5, 1, 0.5]},
             "controls.annotators.mask_track.box: must be [left, top, right, bottom] with left < right and top < bottom, not [0.0, 0.5, 1.0, 0.5]",
         ),
-        ({"box": [0, 0, 1, 1], "tracker": "mil"}, "controls.annotators.mask_track.tracker: must be 'csrt' or 'kcf', not 'mil'"),
-        ({"box": [0, 0, 1, 1], "lost": "stop"}, "controls.annotators.mask_track.lost: must be 'hold' or 'empty', not 'stop'"),
+        (
+            {"box": [0, 0, 1, 1], "tracker": "mil"},
+            "controls.annotators.mask_track.tracker: must be 'csrt' or 'kcf', not 'mil'",
+        ),
+        (
+            {"box": [0, 0, 1, 1], "lost": "stop"},
+            "controls.annotators.mask_track.lost: must be 'hold' or 'empty', not 'stop'",
+        ),
     ],
 )
 def test_mistakes_in_settings(options, text):

@@ -121,7 +121,10 @@ def test_a_wrong_file_is_refused_when_it_is_made(tmp_path):
     [
         ({}, "controls.annotators.pose_json.path: is missing"),
         ({"path": 3}, "controls.annotators.pose_json.path: must be a path, not 3"),
-        ({"path": "a", "size": [0, 9]}, "controls.annotators.pose_json.size.0: must be greater than or equal to 1, not 0"),
+        (
+            {"path": "a", "size": [0, 9]},
+            "controls.annotators.pose_json.size.0: must be greater than or equal to 1, not 0",
+        ),
         ({"path": "a", "hand": True}, "controls.annotators.pose_json.hand: unknown key; did you mean 'hands'?"),
     ],
 )

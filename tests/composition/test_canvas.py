@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -11,24 +12,16 @@ from safetensors.numpy import load_file
 from support import GOLDEN, frames
 
 from vace_adapt.composing import Outpaint
-from vace_adapt.composition.canvas import (
-    DIRECTIONS,
-    Placement,
-    best_canvas,
-    canvas_mask,
-    on_canvas,
-    place_in,
-    vace_canvas,
-)
+from vace_adapt.composition.canvas import Placement, best_canvas, canvas_mask, on_canvas, place_in
 from vace_adapt.errors import InputError
 
 OFFICIAL = load_file(GOLDEN / "annotators" / "outpainting.safetensors")
 SIZE = OFFICIAL["input.frames"].shape[1:3]
 
 PLACED = {
-    "left_right": vace_canvas(*SIZE, ["left", "right"], 0.25, 1),
-    "all": vace_canvas(*SIZE, DIRECTIONS, 0.3, 1),
-    "up_pad8": vace_canvas(*SIZE, ["up"], 0.2, 8),
+    "left_right": Placement(64, 144, 0, 24, *SIZE),
+    "all": Placement(102, 152, 19, 28, *SIZE),
+    "up_pad8": Placement(80, 96, 16, 0, *SIZE),
     "inner_left_right": place_in(*SIZE, Outpaint(left=0.25, right=0.25, inner=True)),
     "inner_down": place_in(*SIZE, Outpaint(down=0.3, inner=True)),
 }
@@ -46,7 +39,8 @@ sides = st.integers(1, 80).map(lambda units: 16 * units)
 @pytest.mark.parametrize("name", PLACED)
 def test_equal_to_vace(name):
     placement = PLACED[name]
-    assert np.array_equal(on_canvas(OFFICIAL["input.frames"], placement), OFFICIAL[f"output.{name}.frames"])
+    made = on_canvas(torch.from_numpy(OFFICIAL["input.frames"]), placement, 128)
+    assert np.array_equal(made, OFFICIAL[f"output.{name}.frames"])
     mask = canvas_mask(placement, vace_edge=True)
     assert all(np.array_equal(mask, official) for official in OFFICIAL[f"output.{name}.masks"])
 
@@ -62,36 +56,6 @@ def test_only_the_inner_mask_differs_by_default(name):
     extra = {"inner_left_right": 64, "inner_down": 96}.get(name, 0)
     assert np.count_nonzero((mask == 255) & (official == 0)) == extra
     assert not ((mask == 0) & (official == 255)).any()
-
-
-def test_vace_enlarges_to_a_multiple():
-    """30 rows and 9 above make 39, rounded up to 40: 10 go above; 50 columns become 56, the 6 go to the right. With 5
-    columns on either side 60 become 64: half of the 14 on either side.
-    """
-    assert vace_canvas(30, 50, ["up"], 0.3, 8) == Placement(40, 56, 10, 0, 30, 50)
-    assert vace_canvas(30, 50, ["left", "right", "down"], 0.1, 16) == Placement(48, 64, 0, 7, 30, 50)
-
-
-@pytest.mark.parametrize(
-    ("directions", "ratio", "multiple", "text"),
-    [
-        ([], 0.3, 8, "directions must be some of left, right, up, down, not []"),
-        (["top"], 0.3, 8, "directions must be some of left, right, up, down, not ['top']"),
-        (["up"], 0, 8, "expected a ratio over 0, at most 4, and a multiple of 1 or more; not 0 and 8"),
-        (["up"], float("nan"), 8, "expected a ratio over 0, at most 4, and a multiple of 1 or more; not nan and 8"),
-        (["up"], 0.3, 0, "expected a ratio over 0, at most 4, and a multiple of 1 or more; not 0.3 and 0"),
-        (
-            ["up"],
-            0.01,
-            1,
-            "the source, 64x96 at row 0, column 0, fills a canvas of 64x96: nothing would be generated; use larger ratios",
-        ),
-    ],
-)
-def test_mistakes_of_a_vace_canvas(directions, ratio, multiple, text):
-    with pytest.raises(InputError) as error:
-        vace_canvas(64, 96, directions, ratio, multiple)
-    assert str(error.value) == text
 
 
 # --- a canvas of fixed size -------------------------------------------------------------------------------------------
@@ -128,7 +92,8 @@ def test_every_pixel_is_kept_or_new(rows, columns, outpaint, fill):
     source = frames(2, height=placement.source_height, width=placement.source_width)
     own = frames(2, 1, height=placement.source_height, width=placement.source_width)[..., 0]
     before, own_before = source.copy(), own.copy()
-    picture, mask = on_canvas(source, placement, fill), canvas_mask(placement, own)
+    picture = on_canvas(torch.from_numpy(source), placement, fill).numpy()
+    mask = canvas_mask(placement, own)
     assert picture.shape == (2, height, width, 3)
     seen = np.zeros((height, width), bool)
     seen[placement.top : placement.top + placement.height, placement.left : placement.left + placement.width] = True
@@ -144,10 +109,10 @@ def test_every_pixel_is_kept_or_new(rows, columns, outpaint, fill):
 
 def test_any_leading_axes_and_numbers():
     placement = place_in(32, 48, Outpaint(left=0.5))
-    levels = np.random.default_rng(0).random((2, 3, 32, 32, 1), np.float32)
+    levels = torch.rand((2, 3, 32, 32, 1), generator=torch.Generator().manual_seed(0))
     made = on_canvas(levels, placement, 0.5)
-    assert made.dtype == np.float32
-    assert np.array_equal(made[..., 16:, :], levels)
+    assert made.dtype == torch.float32
+    assert torch.equal(made[..., 16:, :], levels)
     assert (made[..., :16, :] == 0.5).all()
 
 
@@ -180,7 +145,7 @@ def test_frames_of_another_size():
     placement = place_in(32, 48, Outpaint(left=0.5))
     text = "32x48 (height x width) came, the source of this canvas is 32x32"
     with pytest.raises(InputError) as error:
-        on_canvas(frames(1), placement)
+        on_canvas(torch.from_numpy(frames(1)), placement, 128)
     assert str(error.value) == f"frames: {text}"
     with pytest.raises(InputError) as error:
         canvas_mask(placement, frames(1)[..., 0])

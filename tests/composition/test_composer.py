@@ -8,6 +8,7 @@ import torch
 from composition.composing import Stream, given, levels, masks
 from golden_annotators import golden
 
+from vace_adapt.composition.composer import Given
 from vace_adapt.errors import AnnotatorNotFound, InputError, SettingsError
 from vace_adapt.time_map import TimeMap
 
@@ -192,7 +193,28 @@ def test_a_scale_of_0_is_the_same_as_not_having_the_control():
     without = Stream(16, 24, TimeMap(2, 1)).next(given(ramp(100)))
     assert torch.equal(with_it.frames, without.frames)
     assert with_it.factors is None
-    assert Stream(16, 24, TimeMap(2, 1), structure=[silent]).next(None) is None
+    assert Stream(16, 24, TimeMap(2, 1), structure=[silent]).next(given(ramp(100), other=ramp(200))) is None
+    alone = Stream(16, 24, TimeMap(2, 1), structure=[{"annotator": "plain", "scale": 0}])
+    assert alone.next(given(ramp(100))) is None
+
+
+def test_what_is_refused_of_controls():
+    end = {"schedule": {"end_step": 1}}
+    overlap = r"plain and canny \(controls\.structure\) overlap and act in different denoise steps"
+    with pytest.raises(InputError, match=overlap):
+        Stream(16, 24, ONE, steps=2, structure=["plain", {"annotator": "canny", **end}])
+    left, right = (0, 0, 0.5, 1), (0.5, 0, 1, 1)
+    Stream(
+        16,
+        24,
+        ONE,
+        steps=2,
+        structure=[{"annotator": "plain", "region": left}, {"annotator": "canny", "region": right, **end}],
+    )
+    with pytest.raises(InputError, match="the schedule of canny speaks of denoise step 4, the last one is 1"):
+        Stream(16, 24, ONE, steps=2, structure=[{"annotator": "canny", "schedule": {"start_step": 4}}])
+    with pytest.raises(InputError, match=r"region \[0\.0, 0\.0, 0\.01, 1\.0\] holds no pixel of 16x24"):
+        Stream(16, 24, ONE, structure=[{"annotator": "plain", "region": (0, 0, 0.01, 1)}])
 
 
 def test_scales_by_token_and_step():
@@ -301,6 +323,22 @@ def test_two_masks():
         InputError, match=r"a mask is fed, and controls\.mask\.annotator=mask_box makes one: leave one out"
     ):
         made.check(given(ramp(1), np.zeros((5, 16, 24), np.uint8)))
+
+
+def test_a_mask_without_frames():
+    with pytest.raises(InputError, match="a mask is fed without frames: there is nothing to keep"):
+        Stream(16, 24, ONE, structure=[{"annotator": "plain", "video": "depth"}]).composer.check(
+            Given({"depth": torch.zeros(1, 5, 16, 24, 3)}, torch.zeros(1, 5, 16, 24))
+        )
+
+
+@pytest.mark.parametrize(("shape", "covered"), [("dots_box", 7 * 9), ("hull", None), ("box", 9 * 11)])
+def test_shapes_of_masks(shape, covered):
+    mask = np.zeros((5, 16, 24), np.uint8)
+    for row, column in ((3, 5), (3, 13), (9, 5), (9, 13)):
+        mask[:, row - 1 : row + 2, column - 1 : column + 2] = 255
+    made = masks(Stream(16, 24, TimeMap(2, 1), structure=[], mask={"shape": shape}).next(given(ramp(9), mask)))
+    assert (made[0] > 0).sum() == (covered or (made[0] > 0).sum()) > (mask[0] > 0).sum() * (shape != "dots_box")
 
 
 def test_a_control_that_outpainting_would_hide():

@@ -14,7 +14,8 @@ INPUT = frozenset({"input"})
 
 
 def facts(controls=None, **given) -> Facts:
-    return Facts(ControlSettings.model_validate(controls or {}), TIME, **given)
+    settings = ControlSettings.model_validate(controls or {})
+    return Facts(settings, settings.scale, TIME, **given)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,8 @@ def facts(controls=None, **given) -> Facts:
         (facts({"structure": []}, videos=INPUT, mask=True), "inpainting (mask fed)"),
         (facts({"structure": [], "mask": {"annotator": "mask_box"}}, videos=INPUT), "inpainting (mask_box)"),
         (facts({"structure": [], "outpaint": {"up": 0.5}}, videos=INPUT), "outpainting (up)"),
+        (facts({"outpaint": {"up": 0.5}}, videos=INPUT), "outpainting (up)"),
+        (facts({"mask": {"annotator": "mask_box"}}), "text"),
         (facts({"structure": ["layout"]}), "layout"),
         (facts(references=(("face", 1.0), (None, 1.0))), "2 references (face)"),
         (facts(references=((None, 0.0),)), "text"),
@@ -46,8 +49,10 @@ def test_task(given, task):
         (facts({"structure": [{"annotator": "plain", "video": "depth"}]}, videos=INPUT), "control video of depth: the video 'depth' is not fed"),
         (facts({"annotators": {"canny": {}}}), "controls.annotators.canny: nothing uses the annotator canny"),
         (facts({"mask": {"grow": 3}}, videos=INPUT), "controls.mask: there is no mask to change"),
+        (facts({"mask": {"annotator": "mask_box"}}), "controls.mask.annotator=mask_box: the video 'input' is not fed"),
         (facts({"preserve": "pixel"}, videos=INPUT), "controls.preserve=pixel: nothing is kept"),
-        (facts(anchors=(30,), frames=21), "keyframe at frame 30: only 21 frames are made"),
+        (facts({"scale": {"control": 0}}, videos=INPUT), "frames, masks and keyframes: controls.scale.control is 0"),
+        (facts({"scale": {"references": 0}}, references=((None, 1.0),)), "reference 0: its scale is 0"),
         (facts(references=((None, 0.0),)), "reference 0: its scale is 0"),
     ],
 )  # fmt: skip

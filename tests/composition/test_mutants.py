@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from composition import test_composer as composing
@@ -39,7 +41,7 @@ def anchors_below(real):
 
 def mask_of_anchors_ignored(real):
     def over(anchored, kept, mask):
-        whole = type(anchored)(anchored.frames, torch.zeros_like(anchored.mask), anchored.at)
+        whole = replace(anchored, mask=torch.zeros_like(anchored.mask))
         return real(whole, kept, mask)
 
     return over

@@ -36,7 +36,8 @@ def text(*overrides: str, **options) -> RunSettings:
 @pytest.mark.parametrize("pipeline", sorted(discover()))
 @pytest.mark.parametrize("task", TASKS)
 def test_every_shipped_configuration_composes_and_validates(pipeline, task, inputs):
-    given = [f"input={inputs['input']}", f"mask={inputs['mask']}", f"references=[{inputs['reference']}]"]
+    given = [f"input={inputs['input']}", f"references=[{inputs['reference']}]"]
+    given += [f"mask={inputs['mask']}"] if task in ("inpaint", "swap_anything") else []
     given += [f"{end}={inputs['reference']}" for end in ("first", "last")]
     given += [f"keyframes=[{{path: {inputs['reference']}, frame: 3}}]"]
     settings = settings_from([f"pipeline={pipeline}", f"task={task}", *given])
@@ -151,8 +152,8 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["output=[1]"], "output: must be key: value pairs in {}, not the list [1]"),
         (["switches={chunk: 1, prompt: a}"], "switches: must be a list, not {chunk: 1, prompt: a}: write [{chunk: 1, prompt: a}]"),
         (["switches=[{chnk: 1, prompt: x}]"], "switches.0.chnk: unknown key; did you mean 'chunk'?"),
-        (["switches=[1]"], "switches.0: must be a section with the keys chunk, prompt, not 1"),
-        (["switches=[{chunk: 2, prompt: a}, {chunk: 1, prompt: b}, {chunk: 2, prompt: c}]"], "switches: chunk 2 has 2 prompts, expected one"),
+        (["switches=[1]"], "switches.0: must be a section with the keys chunk, prompt, references, scale, controls, not 1"),
+        (["switches=[{chunk: 2, prompt: a}, {chunk: 1, prompt: b}, {chunk: 2, prompt: c}]"], "switches: chunk 2 has 2 switches, expected one"),
         (["fps=1e-7"], "fps: must be greater than or equal to 0.1, not 1e-07"),
         (["pipeline.timestep_shift=inf"], "pipeline.timestep_shift: must be a finite number, not inf"),
         (["pipeline.timestep_shift=101"], "pipeline.timestep_shift: must be less than or equal to 100, not 101"),

@@ -9,12 +9,11 @@ import pytest
 import torch
 from support import HEIGHT, WIDTH, distance, frames, opened, picture, same
 
-from vace_adapt import Reference
+from vace_adapt import Reference, load_pipeline
 from vace_adapt.annotators.find import make_annotator
 from vace_adapt.conditioning.vae import EncoderStream
-from vace_adapt.contract import Canvas
-from vace_adapt.errors import CheckpointError, InputError, SessionError, SettingsError
-from vace_adapt.streaming.chunk import SessionChunk
+from vace_adapt.contract import Canvas, Capability, Support
+from vace_adapt.errors import CheckpointError, InputError, SettingsError, Unsupported
 from vace_adapt.streaming.loop import Loop
 
 MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -153,11 +152,36 @@ def test_a_refused_change_changes_nothing(pipe):
                 SettingsError,
                 r"controls\.preserve: must be 'model', 'latent' or 'pixel', not 'all'",
             ),
+            (
+                {"preserve": "latent"},
+                SettingsError,
+                r"controls\.preserve=latent holds for a whole stream: open it with it",
+            ),
+            (["canny"], SettingsError, r"controls: must be options by name, not \['canny'\]"),
             ({"structur": []}, SettingsError, r"controls\.structur: unknown key; did you mean 'structure'\?"),
         ):
             with pytest.raises(error, match=text):
                 session.update(controls=given)
         assert np.array_equal(shown([next(session)]), frames(9))
+
+
+def test_of_the_mask_only_what_is_named_changes(pipe):
+    box = {"mask_box": {"box": (0, 0, 0.5, 1)}}
+    with opened(pipe, controls={"structure": [], "mask": {"annotator": "mask_box"}, "annotators": box}) as session:
+        session.update(controls={"mask": {"invert": True}})
+        session.feed(frames(9))
+        mask = next(session).mask[0].numpy()
+    assert not mask[..., :24].any()
+    assert mask[..., 24:].all()
+
+
+def test_of_annotators_only_what_is_named_changes(pipe):
+    fed = frames(9)
+    with opened(pipe, controls={"structure": ["gray"], "annotators": {"gray": {"order": "bgr"}}}) as session:
+        session.update(controls={"annotators": {"canny": {"low": 5}}})
+        session.feed(fed)
+        made = shown([next(session)])
+    assert np.array_equal(made, make_annotator("gray", {"order": "bgr"}, Canvas(HEIGHT, WIDTH))(fed, 0))
 
 
 def test_waiting_frames_that_a_change_leaves_unused(pipe):
@@ -233,6 +257,8 @@ def test_a_keyframe_over_fed_frames(pipe):
         ({}, "a keyframe needs exactly one place: frame, end or chunks"),
         ({"frame": 1, "end": 2}, "a keyframe needs exactly one place: frame, end or chunks"),
         ({"frame": 5}, "a keyframe at frame 5 is too late: the next frame to be made is 9"),
+        ({"frame": 1.5}, "frame must be a whole number, not 1.5"),
+        ({"chunks": "a"}, "chunks must be a whole number, not 'a'"),
         ({"chunks": 0}, r"chunks must be at least 1 \(the next chunk\), not 0"),
         ({"end": -30}, "keyframes that end with frame -9 would begin with frame -9, before the stream"),
         ({"end": 21}, "a keyframe at frame 21 is past the end: 21 frames are made"),
@@ -245,6 +271,19 @@ def test_places_that_are_refused(pipe, place, text):
         with pytest.raises(InputError, match=text):
             session.keyframe(picture(0, HEIGHT, WIDTH), **place)
         assert not next(session).report.controlled
+
+
+def test_a_keyframe_past_the_end_of_the_control(pipe):
+    with opened(pipe, num_frames=33) as session:
+        session.keyframe(picture(0, HEIGHT, WIDTH), end=-1)
+        with pytest.raises(InputError, match="a keyframe at frame 32 is past the end: the control ends after 9 frames"):
+            session.feed(frames(9), last=True)
+        session.feed(frames(33), last=True)
+    with opened(pipe) as session:
+        session.feed(frames(9), last=True)
+        with pytest.raises(InputError, match="a keyframe at frame 9 is past the end: the control ends after 9 frames"):
+            session.keyframe(picture(0, HEIGHT, WIDTH), frame=9)
+        assert next(session).report.controlled
 
 
 def test_from_the_end_of_a_stream_without_end(pipe):
@@ -319,14 +358,31 @@ def test_nothing_kept_is_nothing_changed(pipe):
         assert same([c.latents for c in kept], [c.latents for c in run(opened(pipe), fed)])
 
 
-def test_a_loop_that_does_not_keep(pipe, monkeypatch):
-    monkeypatch.setattr(SessionChunk, "keep", lambda self, latents: latents)
-    with opened(pipe, controls={"structure": [], "preserve": "latent"}) as session:
-        session.feed(frames(9), MASK)
-        with pytest.raises(
-            SessionError, match=r"pipeline 'longlive' never calls chunk\.keep: controls\.preserve=latent has no effect"
-        ):
-            next(session)
+def test_a_loop_that_does_not_keep():
+    pipe = load_pipeline("longlive", device="cpu")
+    declared = Capability(support=Support.NOT_IMPLEMENTED, reason="its loop is closed")
+    capabilities = {**pipe.hooks.info.capabilities, "preserve_latents": declared}
+    pipe.hooks.info = pipe.hooks.info.model_copy(update={"capabilities": capabilities})
+    with pytest.raises(
+        Unsupported, match="pipeline 'longlive': preserve_latents is not implemented: its loop is closed"
+    ):
+        opened(pipe, controls={"preserve": "latent"})
+
+
+def test_a_keyframe_is_exact_and_its_group_does_not_stand_still(pipe):
+    target = picture(3, HEIGHT, WIDTH)
+    with opened(pipe, num_frames=9, controls={"preserve": "pixel"}) as session:
+        session.keyframe(target, frame=6)
+        made = next(session).frames[0].numpy()
+    assert [t for t in range(9) if np.array_equal(made[t], target)] == [6]
+
+
+def test_pixels_without_a_picture_cannot_be_kept(pipe):
+    outpaint = {"left": 0.25, "inner": True, "vace_edge": True}
+    with pytest.raises(
+        SettingsError, match=r"outpaint\.vace_edge keeps pixels without a picture, so preserve=pixel cannot"
+    ):
+        opened(pipe, controls={"structure": [], "outpaint": outpaint, "preserve": "pixel"})
 
 
 # --- room around the source -------------------------------------------------------------------------------------------
@@ -343,7 +399,9 @@ def test_the_source_is_placed_and_the_size_stays(pipe):
     assert np.array_equal(chunk.frames[0, :, :, 8:40].numpy(), fed)
     with (
         opened(pipe, controls=controls) as session,
-        pytest.raises(InputError, match=r"control is 32x48 \(height x width\), the stream is 32x32"),
+        pytest.raises(
+            InputError, match=r"control is 32x48 \(height x width\), its source \(controls\.outpaint\) is 32x32"
+        ),
     ):
         session.feed(frames(9))
 
@@ -371,7 +429,15 @@ def test_a_subject_is_cut_out_and_stands_on_white(pipe):
     assert all(torch.equal(made[0], other) for other in made[1:])
 
 
+@pytest.mark.parametrize("box", ["abc", 5, (0, 0, 1), (0, 0, 1, "a")])
+def test_boxes_that_are_none(box):
+    with pytest.raises(InputError, match="box of a reference must be 4 numbers, left, top, right, bottom, not "):
+        Reference(picture(), box=box)
+
+
 def test_references_that_cannot_be_cut(pipe):
+    with pytest.raises(InputError, match="background of a reference must be keep or remove, not 'remov'"):
+        Reference(picture(), background="remov")
     with pytest.raises(InputError, match="a reference has a mask and a box: give one of them"):
         Reference(picture(), mask=MASK, box=(0, 0, 1, 1))
     with pytest.raises(InputError, match=r"reference 0: mask must be uint8 \[40, 30\], not uint8 \[32, 48\]"):
@@ -391,9 +457,9 @@ def test_describe_follows_the_stream(pipe):
         assert str(description).splitlines()[1:] == [
             "input                    feeds                      chunks",
             "reference 0 (face)       its own context rows       0-2",
-            "input, where it is kept  inactive 0-15              0-2",
-            "control video            reactive 16-31             0-2",
-            "mask (mask fed)          mask 32-95                 0-2",
+            "input, where it is kept  inactive 0-15              0",
+            "control video            reactive 16-31             0",
+            "mask (mask fed)          mask 32-95                 0",
             "keyframe at frame 32     inactive 0-15, mask 32-95  2 (filling frames 29-32)",
         ]
         next(session)

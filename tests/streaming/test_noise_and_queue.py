@@ -60,20 +60,29 @@ def test_queue_uses_every_frame_once_in_order():
 
 def test_queue_masks_only_where_one_was_given():
     queue = FeedQueue()
-    queue.add(numbered(0, 4), last=False)
-    queue.add(numbered(4, 5, torch.zeros(1, 5, 2, 2, dtype=torch.uint8)), last=False)
-    assert queue.take(9)[0].mask[0, :, 0, 0].tolist() == [255] * 4 + [0] * 5
+    queue.add(numbered(0, 9, torch.zeros(1, 9, 2, 2, dtype=torch.uint8)), last=False)
+    queue.check(9, 0)
+    assert queue.take(9)[0].mask[0, :, 0, 0].tolist() == [0] * 9
     queue.add(numbered(9, 12), last=False)
     assert queue.take(12)[0].mask is None
 
 
 def test_queue_joins_levels_and_fractions():
     queue = FeedQueue()
-    queue.add(numbered(0, 4), last=False)
+    queue.add(numbered(0, 4, torch.full((1, 4, 2, 2), 255, dtype=torch.uint8)), last=False)
     queue.add(Given({"input": torch.full((1, 5, 2, 2, 3), 0.25)}, torch.full((1, 5, 2, 2), 0.5)), last=False)
     taken, _ = queue.take(9)
     assert torch.equal(taken.videos["input"][0, :, 0, 0, 0] * 255, torch.tensor([0, 1, 2, 3, *[63.75] * 5]))
     assert taken.mask[0, :, 0, 0].tolist() == [1] * 4 + [0.5] * 5
+
+
+def test_a_mask_for_some_frames_of_a_chunk_only():
+    queue = FeedQueue()
+    queue.add(numbered(0, 4), last=False)
+    queue.add(numbered(4, 20, torch.zeros(1, 20, 2, 2, dtype=torch.uint8)), last=True)
+    with pytest.raises(InputError, match="chunk 0 has a mask for some frames only: feed it for all or none"):
+        queue.check(9, 0)
+    queue.check(4, 0)
 
 
 def test_a_video_for_some_frames_of_a_chunk_only():

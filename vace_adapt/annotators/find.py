@@ -11,7 +11,7 @@ from vace_adapt import hookspecs
 from vace_adapt.contract import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.errors import AnnotatorBroken, AnnotatorNotFound, InputError
 from vace_adapt.hookspecs import ANNOTATORS, HOOK_API, PROJECT
-from vace_adapt.loading import Installed, discover
+from vace_adapt.loading import discover
 from vace_adapt.validation import validated
 
 
@@ -107,8 +107,3 @@ def make_annotator(name: str, options: Mapping[str, Any], canvas: Canvas) -> Ann
         if info.extra is None:
             raise
         raise InputError(f"annotator {name!r} needs pip install 'vace-adapt[{info.extra}]' ({error})") from error
-
-
-def installed_annotators() -> dict[str, Installed]:
-    """Where each annotator comes from."""
-    return {name: found[0] for name, found in discover(ANNOTATORS).items()}

@@ -25,11 +25,40 @@ class Anchored:
         frames: float32 [B, T, h, w, 3] within 0..1.
         mask: float32 [B, T, h, w]: at most a half where a frame is to be kept.
         at: bool [T], which frames are anchored; only those mean anything.
+        filled: bool [T], which of those only because they are encoded with the anchored one.
     """
 
     frames: Tensor
     mask: Tensor
     at: Tensor
+    filled: Tensor
+
+
+def first_frame(count: int, frame: int | None, end: int | None, frames: int | None) -> int:
+    """The frame on which the first of some keyframes falls.
+
+    Args:
+        count: how many they are.
+        frame: of the first of them; or
+        end: of the last of them, counted from the stream's end where it is below 0.
+        frames: how many the stream has; None without an end.
+
+    Raises:
+        InputError: not exactly one place, before the stream or past its end.
+    """
+    if (frame is None) == (end is None):
+        raise InputError("a keyframe needs exactly one place: frame, end or chunks")
+    if end is not None and end < 0:
+        if frames is None:
+            raise InputError(f"end={end} counts from the end of a stream, and this one has none: give num_frames")
+        end += frames
+    first = frame if frame is not None else (end or 0) - count + 1
+    last = first + count - 1
+    if first < 0:
+        raise InputError(f"keyframes that end with frame {last} would begin with frame {first}, before the stream")
+    if frames is not None and last >= frames:
+        raise InputError(f"a keyframe at frame {last} is past the end: {frames} frames are made")
+    return first
 
 
 class Anchors:
@@ -49,7 +78,11 @@ class Anchors:
         self._rule = rule
         self._placed: dict[int, Placed] = {}
 
-    def add(self, pictures: Tensor, mask: Tensor, frame: int, next_chunk: int) -> None:
+    def start(self, chunk: int) -> int:
+        """First frame of a chunk."""
+        return self._time.pixel_start(chunk)
+
+    def add(self, pictures: Tensor, mask: Tensor, frame: int, next_chunk: int, end: int | None = None) -> None:
         """Place pictures on frames ``frame .. frame+T-1``; a later one replaces an earlier one.
 
         Args:
@@ -57,15 +90,29 @@ class Anchors:
             mask: float32 [B, T, h, w]; a picture is kept where it is at most a half.
             frame: of the first.
             next_chunk: number of the chunk that is made next.
+            end: frames the stream will have, where that is known.
 
         Raises:
-            InputError: it would fall on frames that are made already. Nothing was placed.
+            InputError: it would fall on frames that are made already, or never. Nothing was placed.
         """
         made = self._time.pixel_start(next_chunk)
         if frame < made:
             raise InputError(f"a keyframe at frame {frame} is too late: the next frame to be made is {made}")
+        last = frame + pictures.shape[1] - 1
+        if end is not None and last >= end:
+            raise InputError(f"a keyframe at frame {last} is past the end: the control ends after {end} frames")
         for i, placed in enumerate(zip(pictures.unbind(dim=1), mask.unbind(dim=1), strict=True)):
             self._placed[frame + i] = placed
+
+    def check_end(self, end: int) -> None:
+        """Refuse a stream that ends before frame number `end` while a keyframe stands there or later.
+
+        Raises:
+            InputError: with the first such frame.
+        """
+        late = [frame for frame in self.frames if frame >= end]
+        if late:
+            raise InputError(f"a keyframe at frame {late[0]} is past the end: the control ends after {end} frames")
 
     @property
     def frames(self) -> list[int]:
@@ -82,7 +129,8 @@ class Anchors:
         nothing = next(iter(filled.values()))  # what stands on the other frames is not looked at
         pictures, masks = zip(*(filled.get(i, nothing) for i in range(count)), strict=True)
         at = torch.tensor([i in filled for i in range(count)])
-        return Anchored(torch.stack(pictures, dim=1), torch.stack(masks, dim=1), at)
+        filling = torch.tensor([i in filled and i not in placed for i in range(count)])
+        return Anchored(torch.stack(pictures, dim=1), torch.stack(masks, dim=1), at, filling)
 
     def drop(self, chunk: int) -> None:
         """Forget what a chunk has used."""

@@ -1,24 +1,23 @@
 """Outpainting: where the source stands on a larger picture, the rest of which is to be generated.
 
 A stream's frames have one size, so here the canvas comes first and the source is made to fit into it. VACE
-(ali-vilab/VACE vace/annotators/outpainting.py) adds room to a source of any size; `vace_canvas` does the same.
+(ali-vilab/VACE vace/annotators/outpainting.py) adds room to a source of any size. Where its sizes come out the same, so
+do frames and masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from math import ceil, floor, sqrt
+from math import floor, sqrt
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from vace_adapt.composing import Outpaint
 from vace_adapt.errors import InputError
 
 Array = np.ndarray[Any, Any]
-
-DIRECTIONS = ("left", "right", "up", "down")
 
 
 @dataclass(frozen=True)
@@ -94,32 +93,6 @@ def place_in(canvas_height: int, canvas_width: int, outpaint: Outpaint) -> Place
     return Placement(canvas_height, canvas_width, top, left, height, width)
 
 
-def vace_canvas(
-    source_height: int, source_width: int, directions: Collection[str], ratio: float, multiple: int = 8
-) -> Placement:
-    """The canvas VACE makes for a source.
-
-    Args:
-        source_height, source_width: in pixels.
-        directions: some of left, right, up, down.
-        ratio: room in each of these directions, of the source's side, rounded down to pixels.
-        multiple: the canvas is enlarged to a multiple of it: in proportion in the directions given, else to the right
-            and below. (There VACE's own mask says keep, though it has no picture; here it is generated.)
-
-    Raises:
-        InputError: an unknown direction or none, a ratio that adds no pixel, or a number outside its range.
-    """
-    wrong = [direction for direction in directions if direction not in DIRECTIONS]
-    if wrong or not directions:
-        raise InputError(f"directions must be some of {', '.join(DIRECTIONS)}, not {list(directions)}")
-    if not 0 < ratio <= 4 or multiple < 1:
-        raise InputError(f"expected a ratio over 0, at most 4, and a multiple of 1 or more; not {ratio} and {multiple}")
-    across, along = int(ratio * source_width), int(ratio * source_height)
-    width, left = _enlarged(source_width, across * ("left" in directions), across * ("right" in directions), multiple)
-    height, top = _enlarged(source_height, along * ("up" in directions), along * ("down" in directions), multiple)
-    return Placement(height, width, top, left, source_height, source_width)
-
-
 def best_canvas(
     source_height: int, source_width: int, outpaint: Outpaint, area: int, unit: int = 16
 ) -> tuple[int, int]:
@@ -154,25 +127,24 @@ def best_canvas(
     return made
 
 
-def on_canvas(frames: Array, placement: Placement, fill: float = 128) -> Array:
+def on_canvas(frames: Tensor, placement: Placement, fill: float) -> Tensor:
     """Put the source's frames on the canvas.
 
     Args:
-        frames: [..., h, w, C] of the placement's source size, any dtype.
+        frames: [..., h, w, C] of the placement's source size, any dtype and device.
         placement: where they are seen.
-        fill: the value around them; VACE uses mid-gray.
+        fill: the value around them, in the frames' own units; VACE has level 128 there.
 
     Returns:
-        [..., H, W, C], same dtype.
+        [..., H, W, C], a new tensor of the same dtype and device.
 
     Raises:
         InputError: frames of another size.
     """
-    _check_size(frames.shape[-3:-1], placement, "frames")
-    rows, columns = _rectangle(placement)
-    canvas = np.full(
-        (*frames.shape[:-3], placement.canvas_height, placement.canvas_width, frames.shape[-1]), fill, frames.dtype
-    )
+    _check_size(tuple(frames.shape[-3:-1]), placement, "frames")
+    size = placement.canvas_height, placement.canvas_width
+    canvas = frames.new_full((*frames.shape[:-3], *size, frames.shape[-1]), fill)
+    rows, columns = placement.rows, placement.columns
     canvas[..., rows, columns, :] = frames[..., rows, columns, :] if placement.inner else frames
     return canvas
 
@@ -197,7 +169,9 @@ def canvas_mask(placement: Placement, mask: Array | None = None, *, vace_edge: b
     if mask.dtype != np.uint8:
         raise InputError(f"mask must be uint8, not {mask.dtype}")
     _check_size(mask.shape[-2:], placement, "mask")
-    rows, columns = _rectangle(placement, more=int(vace_edge and placement.inner))
+    rows, columns = placement.rows, placement.columns
+    if vace_edge and placement.inner:
+        rows, columns = slice(rows.start, rows.stop + 1), slice(columns.start, columns.stop + 1)
     made = np.full((*mask.shape[:-2], placement.canvas_height, placement.canvas_width), 255, np.uint8)
     made[..., rows, columns] = mask[..., rows, columns] if placement.inner else mask
     return made
@@ -209,21 +183,9 @@ def _part(canvas: int, before: float, after: float) -> tuple[int, int]:
     return (round((canvas - length) * before / (before + after)) if before + after else 0), length
 
 
-def _enlarged(source: int, before: int, after: int, multiple: int) -> tuple[int, int]:
-    """Length of the canvas along one side, and where the source starts on it."""
-    length = ceil((source + before + after) / multiple) * multiple
-    return length, before * (length - source) // (before + after) if before else 0
-
-
 def _whole(units: float) -> int:
     """Rounded down, where a number that should be whole may have come out just below."""
     return floor(units + 1e-9)
-
-
-def _rectangle(placement: Placement, more: int = 0) -> tuple[slice, slice]:
-    """Rows and columns in which the source is seen."""
-    bottom, right = placement.top + placement.height + more, placement.left + placement.width + more
-    return slice(placement.top, bottom), slice(placement.left, right)
 
 
 def _check_size(came: tuple[int, ...], placement: Placement, name: str) -> None:

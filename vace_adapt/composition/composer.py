@@ -12,18 +12,18 @@ Shapes: B rows, T frames, H and W of the stream, h and w of the source (the same
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange, reduce, repeat
 from torch import Tensor
 
-from vace_adapt.annotators.find import check_names
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.canvas import Placement, canvas_mask, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
+from vace_adapt.composition.refuse import check_given, check_options
 from vace_adapt.composition.steering import Steered, Steering, to_unit
 from vace_adapt.contract import Canvas, ChunkShapes
 from vace_adapt.controls import ControlSettings
@@ -61,6 +61,7 @@ class Composed:
     Attributes:
         frames: float32 [B, 3, T, H, W] in [-1, 1].
         mask: float32 [B, 1, T, H, W] in [0, 1], or None for all 1.
+        filled: bool [T], frames that show an anchor only because the VAE encodes them with it; None for none.
         factors: float32 [S, B, F, rows, columns]: scales of the control by token, or None for 1 everywhere.
         source: what is kept, whole: float32 [B, 3, T, H, W] in [-1, 1]; None where `mask` is.
     """
@@ -69,6 +70,7 @@ class Composed:
     mask: Tensor | None
     factors: Tensor | None = None
     source: Tensor | None = None
+    filled: Tensor | None = None
 
 
 class Composer:
@@ -107,42 +109,23 @@ class Composer:
             self._placement = place_in(height, width, settings.outpaint)
             height, width = self._placement.source_height, self._placement.source_width
         self.source_size = height, width
-        check_names(settings.annotators)
+        check_options(settings, steps)
         canvas = Canvas(height, width, device, download)
         self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, None if before is None else before._pool)
-        self._steered = Steered(settings.structure, settings.annotators, self._pool, steps)
-        self._masks = Masks(settings.mask, settings.annotators, self._pool)
+        self._steered = Steered(settings, self._pool, steps)
+        self._masks = Masks(settings, self._pool)
+        self._pool.settle()
         self._check_first_chunk()
 
     # --- what may be given --------------------------------------------------------------------------------------------
 
     def check(self, given: Given) -> None:
-        """Refuse videos that nothing would use, or a mask that contradicts the settings.
+        """Refuse what would not be used or contradicts the options; see `check_given`.
 
         Raises:
             InputError: with the reason.
         """
-        masks = self._masks
-        if given.mask is not None and masks.makes:
-            raise InputError(
-                f"a mask is fed, and controls.mask.annotator={self._settings.mask.annotator} makes one: leave one out"
-            )
-        if unread := sorted(set(given.videos) - {MAIN} - self._steered.videos):
-            raise InputError(f"the video {unread[0]!r} is fed, and no control reads it (controls.structure)")
-        masked = given.mask is not None or masks.makes
-        hidden = [s.annotator for s in self._settings.structure if s.annotator != "plain" and s.video in given.videos]
-        if self._placement is not None and not masked and hidden:
-            raise InputError(
-                f"{', '.join(hidden)} (controls.structure) would not be seen: outpainting keeps all of the source; "
-                "give a mask"
-            )
-        kept = masked or self._placement is not None
-        if MAIN in given.videos and not kept and MAIN not in self._steered.videos:
-            steering = ", ".join(structure.annotator for structure in self._settings.structure) or "nothing"
-            raise InputError(
-                "the frames would not be used: no mask keeps any of them, and what steers is "
-                f"{steering} (controls.structure)"
-            )
+        check_given(self._settings, given.videos, mask=given.mask is not None)
 
     @property
     def generates(self) -> bool:
@@ -168,7 +151,8 @@ class Composer:
         mask = self._masks(main, None if given is None else given.mask, start)
         mask = None if mask is None else mask.to(self._device)
         steering = self._steered(videos, chunk, start, count, self._batch)
-        if main is None and steering is None and anchored is None and self._settings.idle == "bare":
+        kept_somewhere = main is not None and (mask is not None or self._placement is not None)
+        if not kept_somewhere and steering is None and anchored is None and self._settings.idle == "bare":
             return None
         kept = self._blank(count) if main is None else to_unit(main.to(self._device))
         if mask is None and (anchored is not None or self._placement is not None):
@@ -176,7 +160,8 @@ class Composer:
             mask = torch.full(kept.shape[:-1], fill, device=self._device)
         if anchored is not None:
             kept, mask = _over(anchored, kept, mask)
-        return self._finished(chunk, kept, mask, steering)
+        made = self._finished(chunk, kept, mask, steering)
+        return made if anchored is None else replace(made, filled=anchored.filled)
 
     def _finished(self, chunk: int, kept: Tensor, mask: Tensor | None, steering: Steering | None) -> Composed:
         """What is kept over what steers, on the canvas."""

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vace_adapt.annotators.find import load_annotator
 from vace_adapt.composing import MAIN, Structure
 from vace_adapt.controls import ControlSettings
+from vace_adapt.scale import HintScale
 from vace_adapt.time_map import TimeMap, group_of
 
 INACTIVE, REACTIVE, MASK = "inactive 0-15", "reactive 16-31", "mask 32-95"
@@ -21,21 +23,25 @@ class Facts:
 
     Attributes:
         settings: options of the control.
+        scale: of the stream, now.
         time: of the stream.
         frames: how many are made in all; None without an end.
         videos: names of the videos that are fed.
         mask: whether a mask is fed.
         references: role and scale of each reference.
+        fed: frames that wait; None for as many as are made.
         anchors: frames on which a keyframe or a clip stands.
         next_chunk: number of the chunk that is made next.
     """
 
     settings: ControlSettings
+    scale: HintScale
     time: TimeMap
     frames: int | None = None
     videos: frozenset[str] = frozenset()
     mask: bool = False
     references: tuple[tuple[str | None, float], ...] = ()
+    fed: int | None = None
     anchors: tuple[int, ...] = ()
     next_chunk: int = 0
 
@@ -86,9 +92,11 @@ def describe(facts: Facts) -> Description:
 
 def _task(facts: Facts) -> Iterator[str]:
     settings = facts.settings
-    if heard := [role for role, scale in facts.references if scale > 0]:
+    if heard := [role for role, scale in facts.references if scale * facts.scale.references > 0]:
         roles = ", ".join(role for role in heard if role)
         yield ("reference" if len(heard) == 1 else f"{len(heard)} references") + (f" ({roles})" if roles else "")
+    if facts.scale.control == 0:
+        return
     for structure in settings.structure:
         if _steers(structure, facts):
             yield _STEERS.get(structure.annotator, structure.annotator)
@@ -129,18 +137,21 @@ def _runs(frames: tuple[int, ...]) -> list[tuple[int, int]]:
 def _uses(facts: Facts) -> Iterator[Use]:
     every = _chunks(facts, 0, None)
     for i, (role, scale) in enumerate(facts.references):
-        if scale > 0:
+        if scale * facts.scale.references > 0:
             yield Use(f"reference {i}" + (f" ({role})" if role else ""), "its own context rows", every)
+    if facts.scale.control == 0:
+        return
+    fed = every if facts.fed is None else _chunks_of_fed(facts, facts.fed)
     kept = _mask(facts) is not None or facts.settings.outpaint is not None
     if MAIN in facts.videos and kept:
-        yield Use("input, where it is kept", INACTIVE, every)
+        yield Use("input, where it is kept", INACTIVE, fed)
     for structure in facts.settings.structure:
         if _steers(structure, facts):
-            yield Use(_label(structure), REACTIVE, every)
+            yield Use(_label(structure), REACTIVE, fed if _reads(structure) else every)
     if mask := _mask(facts):
-        yield Use(f"mask ({mask})", MASK, every)
-    if facts.settings.outpaint is not None:
-        yield Use(f"canvas ({', '.join(_sides(facts))})", MASK, every)
+        yield Use(f"mask ({mask})", MASK, fed)
+    if facts.settings.outpaint is not None and (MAIN in facts.videos or facts.anchors):
+        yield Use(f"canvas ({', '.join(_sides(facts))})", MASK, fed if MAIN in facts.videos else every)
     for first, last in _runs(facts.anchors):
         name = f"keyframe at frame {first}" if first == last else f"clip at frames {first}-{last}"
         yield Use(name, f"{INACTIVE}, {MASK}", _chunks(facts, first, last))
@@ -159,13 +170,20 @@ def _chunks(facts: Facts, first: int, last: int | None) -> str:
     if facts.settings.anchor == "frame":
         return chunks
     stride = facts.time.stride
-    start = next(g.start for g in (group_of(k, stride) for k in itertools.count()) if first in g)
-    stop = next(g.stop for g in (group_of(k, stride) for k in itertools.count()) if last in g)
+    start, stop = group_of(-(-first // stride), stride).start, group_of(-(-last // stride), stride).stop
     return f"{chunks} (filling frames {start}-{stop - 1})" if (start, stop - 1) != (first, last) else chunks
 
 
+def _chunks_of_fed(facts: Facts, fed: int) -> str:
+    """The chunks that the waiting frames fill."""
+    start = facts.next_chunk
+    end = _chunk_of(facts.time, facts.time.pixel_start(start) + fed - 1)
+    return str(start) if start == end else f"{start}-{end}"
+
+
 def _chunk_of(time: TimeMap, frame: int) -> int:
-    return next(c for c in itertools.count() if time.pixel_start(c + 1) > frame)
+    latent = -(-frame // time.stride)
+    return 0 if latent < time.first else 1 + (latent - time.first) // time.rest
 
 
 def _label(structure: Structure) -> str:
@@ -181,8 +199,10 @@ def _label(structure: Structure) -> str:
 def _ignored(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     for i, (_, scale) in enumerate(facts.references):
-        if scale == 0:
+        if scale * facts.scale.references == 0:
             yield f"reference {i}: its scale is 0"
+    if facts.scale.control == 0 and (facts.videos or facts.anchors):
+        yield "frames, masks and keyframes: controls.scale.control is 0"
     for structure in settings.structure:
         if structure.scale == 0:
             yield f"{_label(structure)}: its scale is 0"
@@ -195,26 +215,31 @@ def _ignored(facts: Facts) -> Iterator[str]:
     changes = settings.mask.model_copy(update={"annotator": None})
     if _mask(facts) is None and changes != type(changes)():
         yield "controls.mask: there is no mask to change"
+    if settings.mask.annotator is not None and _mask(facts) is None:
+        yield f"controls.mask.annotator={settings.mask.annotator}: the video {MAIN!r} is not fed"
     kept = _mask(facts) is not None or settings.outpaint is not None or facts.anchors
     if settings.preserve != "model" and not kept:
         yield f"controls.preserve={settings.preserve}: nothing is kept"
-    for frame in facts.anchors:
-        if facts.frames is not None and frame >= facts.frames:
-            yield f"keyframe at frame {frame}: only {facts.frames} frames are made"
 
 
 def _steers(structure: Structure, facts: Facts) -> bool:
     """Whether a control has pictures; one whose annotator reads nothing has its own."""
-    from vace_adapt.annotators.find import load_annotator
-
     if structure.scale == 0:
         return False
-    return load_annotator(structure.annotator).reads == "nothing" or structure.video in facts.videos
+    if structure.video == MAIN and facts.settings.outpaint is not None and _mask(facts) is None and _reads(structure):
+        return False
+    return not _reads(structure) or structure.video in facts.videos
+
+
+def _reads(structure: Structure) -> bool:
+    return load_annotator(structure.annotator).reads == "frames"
 
 
 def _mask(facts: Facts) -> str | None:
     """Where the mask comes from."""
-    return "mask fed" if facts.mask else facts.settings.mask.annotator
+    if facts.mask:
+        return "mask fed"
+    return facts.settings.mask.annotator if MAIN in facts.videos else None
 
 
 def _sides(facts: Facts) -> list[str]:

@@ -1,8 +1,7 @@
-"""Masks that a person draws: the area between dots, or a box.
+"""Masks that a person draws with dots: the area between them, or their box.
 
 Dots are a picture, uint8 [H, W], of blots of 255; pixels that touch by a side belong to one blot, and a blot stands for
-its centre. Masks are uint8 [H, W], 255 = generate, 0 = keep. Sources: ali-vilab/VACE vace/annotators/mask.py (dots) and
-vace/annotators/inpainting.py (boxes, blank frames).
+its centre. Masks are uint8 [H, W], 255 = generate, 0 = keep. Source: ali-vilab/VACE vace/annotators/mask.py.
 """
 
 from __future__ import annotations
@@ -57,52 +56,9 @@ def box_of_dots(dots: Array) -> Array:
     if not centres:
         raise InputError("dots: there is no blot of 255")
     columns, rows = ([int(position) for position in axis] for axis in zip(*centres, strict=True))
-    height, width = dots.shape
-    return box_mask(height, width, (min(columns), min(rows), max(columns) + 1, max(rows) + 1))
-
-
-def box_mask(height: int, width: int, box: tuple[float, float, float, float]) -> Array:
-    """A box as a mask.
-
-    Args:
-        height, width: of the mask.
-        box: left, top, right, bottom in pixels, the last two exclusive; cut at the frame's edge, then rounded down.
-
-    Returns:
-        uint8 [H, W].
-
-    Raises:
-        InputError: no pixel of the frame is in the box.
-    """
-    left, top = int(max(0, box[0])), int(max(0, box[1]))
-    right, bottom = int(min(width, box[2])), int(min(height, box[3]))
-    if left >= right or top >= bottom:
-        raise InputError(f"box {list(box)} (left, top, right, bottom) holds no pixel of a {height}x{width} frame")
-    made = np.zeros((height, width), np.uint8)
-    made[top:bottom, left:right] = 255
-    return made
-
-
-def blank(frames: Array, mask: Array, colour: int = 128) -> Array:
-    """Frames without what is to be generated.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        mask: uint8 [T, H, W], or [H, W] for all frames; pixels above 127 are blanked.
-        colour: level of all three channels; VACE uses mid-gray.
-
-    Returns:
-        uint8 [T, H, W, 3], a new array.
-
-    Raises:
-        InputError: shapes that do not fit.
-    """
-    if frames.ndim != 4 or mask.shape not in (frames.shape[:3], frames.shape[1:3]):
-        raise InputError(
-            f"frames must be [T, H, W, 3] and the mask [T, H, W] or [H, W] of them, not {list(frames.shape)} and "
-            f"{list(mask.shape)}"
-        )
-    return np.where(mask[..., None] > 127, np.uint8(colour), frames)
+    mask = np.zeros_like(dots)
+    mask[min(rows) : max(rows) + 1, min(columns) : max(columns) + 1] = 255
+    return mask
 
 
 def _centres(dots: Array) -> list[Point]:

@@ -5,50 +5,55 @@ Shapes: B rows, T frames, h and w of the source. 1 (255) = generate, 0 = keep.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vace_adapt.annotators.find import annotator_settings, load_annotator
 from vace_adapt.composing import MaskSettings
 from vace_adapt.composition import mask_shape
+from vace_adapt.composition.mask_drawing import box_of_dots, hull_of_dots
 from vace_adapt.composition.pool import AnnotatorPool
+from vace_adapt.composition.refuse import of_mask
 from vace_adapt.composition.steering import to_levels
 from vace_adapt.contract import Annotator
-from vace_adapt.errors import InputError
+from vace_adapt.controls import ControlSettings
+
+Change = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+
+
+def _each(change: Change) -> Change:
+    return lambda masks: np.stack([change(mask) for mask in masks])
+
+
+SHAPES: dict[str, Change] = {
+    "hull": mask_shape.hull,
+    "box": mask_shape.box,
+    "dots_hull": _each(hull_of_dots),
+    "dots_box": _each(box_of_dots),
+}
+"""What becomes of masks uint8 [T, h, w]."""
 
 
 class Masks:
     """Makes the masks of one stream.
 
     Args:
-        settings: how.
-        options: of annotators, by name.
+        settings: options of the control; see `vace_adapt.composition.refuse` for what they must be.
         pool: where annotators come from.
-
-    Raises:
-        InputError: the annotator makes control pictures, or cannot be used here.
     """
 
-    def __init__(self, settings: MaskSettings, options: Mapping[str, Mapping[str, Any]], pool: AnnotatorPool) -> None:
-        self._settings = settings
+    def __init__(self, settings: ControlSettings, pool: AnnotatorPool) -> None:
+        self._settings = settings.mask
         self._annotators: list[Annotator] = []
         self.first_frames = 1
-        if settings.annotator is not None:
-            info = load_annotator(settings.annotator)
-            if info.makes != "mask":
-                raise InputError(f"annotator {info.name!r} makes no mask: name it in controls.structure")
-            given = options.get(info.name, {})
-            self._annotators = pool.rows(info.name, given, "mask")
-            self.first_frames = info.first_frames(annotator_settings(info, given))
-
-    @property
-    def makes(self) -> bool:
-        """Whether frames fed without a mask get one."""
-        return bool(self._annotators)
+        chosen = of_mask(settings)
+        if chosen is not None:
+            info, options = chosen
+            self._annotators = pool.rows(info.name, settings.annotators.get(info.name, {}), "mask")
+            self.first_frames = info.first_frames(options)
 
     def __call__(self, frames: Tensor | None, mask: Tensor | None, start: int) -> Tensor | None:
         """The mask of a chunk's frames.
@@ -85,7 +90,7 @@ class Masks:
         if chosen.invert:
             mask = mask_shape.invert(mask)
         if chosen.shape != "as_given":
-            mask = mask_shape.hull(mask) if chosen.shape == "hull" else mask_shape.box(mask)
+            mask = SHAPES[chosen.shape](mask)
         if chosen.augment is not None:
             mask = mask_shape.augment(mask, chosen.augment)
         if chosen.grow:

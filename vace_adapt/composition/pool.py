@@ -25,6 +25,10 @@ class AnnotatorPool:
         self._before = {} if before is None else before._held
         self._held: dict[tuple[str, int], list[Annotator]] = {}
 
+    def settle(self) -> None:
+        """Let go what was not taken over."""
+        self._before = {}
+
     def rows(self, name: str, options: Mapping[str, Any], purpose: str) -> list[Annotator]:
         """An annotator for each row.
 

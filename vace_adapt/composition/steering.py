@@ -14,10 +14,11 @@ import torch
 from einops import einsum
 from torch import Tensor
 
-from vace_adapt.annotators.find import annotator_settings, load_annotator
 from vace_adapt.composing import Structure
 from vace_adapt.composition.pool import AnnotatorPool
+from vace_adapt.composition.refuse import of_structure
 from vace_adapt.contract import Annotator
+from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
 
 
@@ -53,23 +54,16 @@ class Steered:
     """The structural controls of one stream.
 
     Args:
-        structures: what they are.
-        options: of annotators, by name.
+        settings: options of the control; see `vace_adapt.composition.refuse` for what they must be.
         pool: where annotators come from.
         steps: denoise steps S.
 
     Raises:
-        InputError: an annotator makes masks, or cannot be used here; a schedule speaks of a step that there is not.
+        InputError: a region that holds no pixel.
     """
 
-    def __init__(
-        self,
-        structures: Sequence[Structure],
-        options: Mapping[str, Mapping[str, Any]],
-        pool: AnnotatorPool,
-        steps: int,
-    ) -> None:
-        self._structures = tuple(structures)
+    def __init__(self, settings: ControlSettings, pool: AnnotatorPool, steps: int) -> None:
+        self._structures = settings.structure
         self._size = pool.canvas.height, pool.canvas.width
         self._device = pool.canvas.device
         self._steps = steps
@@ -77,23 +71,14 @@ class Steered:
         self._reads: list[str | None] = []
         self.first_frames = 1
         for structure in self._structures:
-            info = load_annotator(structure.annotator)
-            if info.makes != "control":
-                raise InputError(f"annotator {info.name!r} makes a mask: name it in controls.mask.annotator")
-            if structure.schedule.last_step >= steps:
-                raise InputError(
-                    f"controls.structure: the schedule of {info.name} speaks of denoise step "
-                    f"{structure.schedule.last_step}, the last one is {steps - 1}"
-                )
-            given = {**options.get(info.name, {}), **structure.options}
-            self._annotators.append(pool.rows(info.name, given, f"control of {structure.video}"))
+            if not self._region(structure).any():
+                size = "x".join(map(str, self._size))
+                raise InputError(f"controls.structure: region {list(structure.region or ())} holds no pixel of {size}")
+            info, chosen = of_structure(settings, structure)
+            options = {**settings.annotators.get(info.name, {}), **structure.options}
+            self._annotators.append(pool.rows(info.name, options, f"control of {structure.video}"))
             self._reads.append(structure.video if info.reads == "frames" else None)
-            self.first_frames = max(self.first_frames, info.first_frames(annotator_settings(info, given)))
-
-    @property
-    def videos(self) -> set[str]:
-        """Names of the videos that are read."""
-        return {name for name in self._reads if name is not None}
+            self.first_frames = max(self.first_frames, info.first_frames(chosen))
 
     @property
     def generates(self) -> bool:

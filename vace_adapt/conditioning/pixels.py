@@ -24,8 +24,10 @@ Frames = np.ndarray[Any, Any] | Tensor | Sequence[Image.Image]
 MASK_LAYOUTS = "[H, W], [T, H, W] or [B, T, H, W]"
 
 
-def check_frames(frames: Frames, name: str, batch: int, height: int, width: int) -> Tensor:
-    """Frames of one call as an own copy [B, T, H, W, 3], uint8 or float32 in [0, 1].
+def check_frames(
+    frames: Frames, name: str, batch: int, height: int, width: int, expected: str = "the stream"
+) -> Tensor:
+    """Frames of one call as an own copy [B, T, H, W, 3], uint8 or float32 in [0, 1]; `expected` has that size.
 
     Raises:
         InputError: another layout, size, number of channels, number of rows, dtype, or a value that is not finite.
@@ -35,12 +37,12 @@ def check_frames(frames: Frames, name: str, batch: int, height: int, width: int)
         array = array[None]
     if array.ndim != 5 or array.shape[-1] != 3:
         raise InputError(f"{name} must be [T, H, W, 3] or [B, T, H, W, 3], not {_shape(frames)}")
-    _check_size(array, name, batch, height, width)
+    _check_size(array, name, batch, height, width, expected)
     return _checked_values(array, name)
 
 
-def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int) -> Tensor:
-    """A mask for `frames` frames as an own copy [B, T, H, W], uint8 or float32 in [0, 1].
+def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int, expected: str = "the stream") -> Tensor:
+    """A mask for `frames` frames as an own copy [B, T, H, W], uint8 or float32 in [0, 1]; `expected` has that size.
 
     Raises:
         InputError: another layout, size, length, dtype, a value that is not finite, or 0 and 1 as uint8.
@@ -57,7 +59,7 @@ def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int) -
             f"mask has {array.shape[1]} frames, the control {frames}: "
             f"the mask is {_shape(mask)}, expected {MASK_LAYOUTS}"
         )
-    _check_size(array[..., None], "mask", batch, height, width)
+    _check_size(array[..., None], "mask", batch, height, width, expected)
     if array.dtype == torch.uint8 and array.max() == 1:
         raise InputError("mask as uint8 must be within 0..255, not 0..1: give 0 and 255, or bool")
     return _checked_values(array, "mask")
@@ -109,14 +111,14 @@ def _tensor(frames: Frames, name: str) -> Tensor:
     raise InputError(f"{name} must be an array, a tensor or a list of PIL images, not {type(frames).__name__}")
 
 
-def _check_size(array: Tensor, name: str, batch: int, height: int, width: int) -> None:
+def _check_size(array: Tensor, name: str, batch: int, height: int, width: int, expected: str) -> None:
     rows, count, came_height, came_width, _ = array.shape
     if count == 0:
         raise InputError(f"{name} has no frames")
     if rows != batch:
         raise InputError(f"{name} has {rows} batch rows, the stream has {batch}")
     if (came_height, came_width) != (height, width):
-        raise InputError(f"{name} is {came_height}x{came_width} (height x width), the stream is {height}x{width}")
+        raise InputError(f"{name} is {came_height}x{came_width} (height x width), {expected} is {height}x{width}")
 
 
 def _checked_values(array: Tensor, name: str) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Reference:
     as VACE's references do (ali-vilab/VACE vace/annotators/subject.py), whatever the stream's ``reference_fit``.
 
     Raises:
-        InputError: a scale outside the range, or a mask and a box.
+        InputError: a scale outside the range, a box or a background that is none, or a mask and a box.
     """
 
     image: ReferenceImage
@@ -56,8 +56,16 @@ class Reference:
     def __post_init__(self) -> None:
         if not isinstance(self.scale, Real) or not 0 <= self.scale <= LARGEST_SCALE:
             raise InputError(f"scale of a reference must be within 0..{LARGEST_SCALE}, not {self.scale!r}")
+        if self.background not in (None, *get_args(ReferenceBackground)):
+            raise InputError(f"background of a reference must be keep or remove, not {self.background!r}")
+        if self.box is not None and not _is_box(self.box):
+            raise InputError(f"box of a reference must be 4 numbers, left, top, right, bottom, not {self.box!r}")
         if self.mask is not None and self.box is not None:
             raise InputError("a reference has a mask and a box: give one of them")
+
+
+def _is_box(box: object) -> bool:
+    return isinstance(box, Sequence) and len(box) == 4 and all(isinstance(side, Real) for side in box)
 
 
 def references_to_tensor(
@@ -154,7 +162,7 @@ def _subject(image: Tensor, reference: Reference, name: str, *, remove: bool) ->
     """What is left of an image [1, 3, H, W] once it is cut to its subject."""
     levels = rearrange((image + 1) * 127.5, "1 c h w -> h w c").round().to(torch.uint8).numpy()
     if reference.mask is not None:
-        cut = cut_subject(levels, _subject_mask(reference.mask, f"{name} mask"))
+        cut = cut_subject(levels, _subject_mask(reference.mask, "mask"))
     elif remove:
         cut = cut_subject(levels, remove_background(levels, reference.box))
     else:

@@ -12,7 +12,8 @@ from vace_adapt.composing import MAIN
 from vace_adapt.contract import Frozen, PipelineSettings, WeightsSettings
 from vace_adapt.controls import ControlSettings, ReferenceBackground
 from vace_adapt.errors import SettingsError
-from vace_adapt.scale import LARGEST_SCALE
+from vace_adapt.scale import LARGEST_SCALE, HintScale
+from vace_adapt.streaming.controls import changed
 from vace_adapt.validation import mistakes_of
 
 
@@ -87,11 +88,28 @@ class KeyframeSettings(Frozen):
         return self
 
 
-class PromptSwitch(Frozen):
-    """Another prompt from chunk number `chunk` on."""
+class Switch(Frozen):
+    """What changes from chunk number `chunk` on; see `Session.update`. What is not named stays.
+
+    Attributes:
+        chunk: its number.
+        prompt: another prompt.
+        references: other references; an empty list takes them away.
+        scale: another scale, as ``controls.scale``.
+        controls: other options of the control, by name.
+    """
 
     chunk: Annotated[int, Field(ge=1)]
-    prompt: str
+    prompt: str | None = None
+    references: tuple[ReferenceSettings, ...] | None = None
+    scale: HintScale | None = None
+    controls: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Switch:
+        if self.prompt is None and self.references is None and self.scale is None and self.controls is None:
+            raise ValueError("needs one of prompt, references, scale and controls")
+        return self
 
 
 class OutputSettings(Frozen):
@@ -117,7 +135,7 @@ class RunSettings(Frozen):
     last: Path | None
     keyframes: tuple[KeyframeSettings, ...]
     prompt: str
-    switches: tuple[PromptSwitch, ...]
+    switches: tuple[Switch, ...]
     frames: Annotated[int, Field(ge=1)] | None
     height: Annotated[int, Field(ge=16)] | None
     width: Annotated[int, Field(ge=16)] | None
@@ -151,11 +169,11 @@ class RunSettings(Frozen):
 
     @field_validator("switches")
     @classmethod
-    def _one_for_each_chunk(cls, switches: tuple[PromptSwitch, ...]) -> tuple[PromptSwitch, ...]:
+    def _one_for_each_chunk(cls, switches: tuple[Switch, ...]) -> tuple[Switch, ...]:
         chunks = [switch.chunk for switch in switches]
         for chunk in chunks:
             if chunks.count(chunk) > 1:
-                raise ValueError(f"chunk {chunk} has {chunks.count(chunk)} prompts, expected one")
+                raise ValueError(f"chunk {chunk} has {chunks.count(chunk)} switches, expected one")
         return switches
 
     @model_validator(mode="after")
@@ -174,6 +192,13 @@ class RunSettings(Frozen):
             raise ValueError("videos need input=...: they go along with it")
         if self.frames is None and self.input is None:
             raise ValueError("frames=... is not given, and there is no input video to follow")
+        controls = self.controls
+        for switch in sorted(self.switches, key=lambda switch: switch.chunk):
+            if switch.controls is not None:
+                try:
+                    controls = changed(controls, switch.controls)
+                except SettingsError as error:
+                    raise ValueError(f"switches, chunk {switch.chunk}: {error}") from None
         if (self.height is None) != (self.width is None):
             raise ValueError("height and width go together: give both or neither")
         if len(self.references) > self.controls.max_references:

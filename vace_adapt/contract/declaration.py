@@ -48,6 +48,7 @@ CAPABILITIES: Mapping[str, str] = {
     "prompt_switch": "the prompt can change inside a stream",
     "relative_rope": "temporal positions can be relative to the window",
     "stream_batch": "batch rows are different chunks at different steps",
+    "preserve_latents": "the loop passes every estimate of its latents through chunk.keep",
     "lora": "a LoRA shipped with the base model can be loaded",
     "live_model": "attaches to a model object of the official repository",
 }

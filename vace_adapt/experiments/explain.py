@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vace_adapt.composition.anchors import first_frame
 from vace_adapt.composition.describe import Description, Facts, describe
+from vace_adapt.composition.refuse import check_given, check_options
+from vace_adapt.conditioning.references import Reference, references_to_tensor
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.experiments.source import Source
 from vace_adapt.facade import PipelineHooks
@@ -22,17 +25,27 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
 
     Raises:
         VideoError: a keyframe cannot be read.
+        VaceAdaptError: what a run would refuse before it makes anything.
     """
     parts = hooks.tiny_pipeline(settings.pipeline, settings.seed)
     time = hooks.chunk_shapes(parts, source.height, source.width).time
+    mask = source.mask is not None
+    check_options(settings.controls, parts.draws)
+    if settings.references:
+        given = [Reference(**reference.model_dump()) for reference in settings.references]
+        size = 1, source.height, source.width
+        references_to_tensor(given, settings.controls.reference_fit, *size, settings.controls.reference_background)
+    if source.videos:
+        check_given(settings.controls, source.videos, mask=mask)
     return describe(
         Facts(
             settings=settings.controls,
+            scale=settings.controls.scale,
             time=time,
             frames=source.frames,
             videos=frozenset(source.videos),
-            mask=source.mask is not None,
-            references=tuple((r.role, r.scale * settings.controls.scale.references) for r in settings.references),
+            mask=mask,
+            references=tuple((reference.role, reference.scale) for reference in settings.references),
             anchors=tuple(sorted(set(_anchors(settings, source)))),
         )
     )
@@ -47,15 +60,10 @@ def _anchors(settings: RunSettings, source: Source) -> list[int]:
     for path, frame, end in given:
         assert path is not None
         count = _count(path, source)
-        first = frame if frame is not None else _last(end, source) - count + 1
+        first = first_frame(count, frame, end, source.frames)
         frames += range(first, first + count)
     return frames
 
 
 def _count(path: Path, source: Source) -> int:
     return 1 if is_image(path) else frames_at(probe(path), source.fps)
-
-
-def _last(end: int | None, source: Source) -> int:
-    assert end is not None
-    return end if end >= 0 else source.frames + end

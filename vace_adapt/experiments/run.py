@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vace_adapt.composing import MAIN
 from vace_adapt.conditioning.references import Reference
-from vace_adapt.config.settings import ReferenceSettings, RunSettings
+from vace_adapt.config.settings import ReferenceSettings, RunSettings, Switch
 from vace_adapt.errors import InputError, VideoError
 from vace_adapt.experiments.folder import claimed
 from vace_adapt.experiments.interrupt import undisturbed
@@ -120,10 +120,10 @@ def _check_switches(session: Session, settings: RunSettings, source: Source) -> 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
     """Feed every chunk what it needs, and take what it makes."""
     moments = source.moments()
-    prompts = {switch.chunk: switch.prompt for switch in settings.switches}
+    switches = {switch.chunk: switch for switch in settings.switches}
     for index in itertools.count():
-        if index in prompts:
-            session.update(prompt=prompts[index])
+        if index in switches:
+            _switch(session, switches[index])
         needed = session.shapes.time.pixels(index)
         fed = list(itertools.islice(moments, needed))
         if fed:
@@ -132,6 +132,16 @@ def _stream(session: Session, settings: RunSettings, source: Source, output: Out
         if chunk is None:
             return
         output.add(chunk)
+
+
+def _switch(session: Session, switch: Switch) -> None:
+    given = switch.references
+    session.update(
+        prompt=switch.prompt,
+        references=None if given is None else [_reference(reference) for reference in given],
+        scale=switch.scale,
+        controls=switch.controls,
+    )
 
 
 def _feed(session: Session, fed: list[Moment], *, last: bool) -> None:

@@ -50,9 +50,6 @@ class SessionChunk:
         context: where the hints come from; None runs the chunk bare.
         kept: what must be kept of its latents; None for nothing.
         hints_in_clean_pass: the KV policy.
-
-    Attributes:
-        kept: how often the loop has called `keep`.
     """
 
     def __init__(
@@ -72,7 +69,6 @@ class SessionChunk:
         self.frames = shapes.time.latents(index)
         self.text = text
         self.prompt_changed = prompt_changed
-        self.kept = 0
         self._context = context
         self._kept = kept
         self._hints_in_clean_pass = hints_in_clean_pass
@@ -92,7 +88,6 @@ class SessionChunk:
         return None if self._context is None else self._context.source(step, sigma)
 
     def keep(self, latents: Tensor) -> Tensor:
-        self.kept += 1
         return latents if self._kept is None else self._kept.into(latents)
 
     def clean_pass(self, sigma: float) -> HintSource | None:

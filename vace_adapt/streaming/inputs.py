@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vace_adapt.composition.anchors import Anchors
+from vace_adapt.composition.anchors import Anchors, first_frame
 from vace_adapt.composition.composer import Composer
 from vace_adapt.composition.describe import Description, Facts, describe
 from vace_adapt.conditioning.pixels import Frames
@@ -28,6 +28,7 @@ from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.inbox import Changes, Composing, Inbox
 from vace_adapt.streaming.making import ChunkMaker
 from vace_adapt.streaming.reader import GivenReferences, InputReader, References, scale_of
+from vace_adapt.validation import whole
 
 
 class StreamInputs:
@@ -62,6 +63,8 @@ class StreamInputs:
             raise InputError(f"num_frames must be at least 1, not {num_frames}")
         if controls.kv_policy == "with_hints":
             engine.hooks.require("clean_pass")
+        if controls.preserve == "latent":
+            engine.hooks.require("preserve_latents")
         self.engine = engine
         self.batch = len(seeds)
         self.seeds = tuple(seeds)
@@ -74,6 +77,7 @@ class StreamInputs:
         self.source_size = (height, width) if composer is None else composer.source_size
         self._reader = InputReader(engine, self.shapes, self.batch, controls, self.source_size)
         self._references: GivenReferences | None = self._reader.references(references)
+        self._scale = controls.scale
         self._index = 0
         self._made = 0
         self._closed: str | None = None
@@ -142,6 +146,8 @@ class StreamInputs:
         """
         self._check_open()
         self._need_control("keyframes")
+        places = (("frame", frame), ("end", end), ("chunks", chunks))
+        frame, end, chunks = (None if place is None else whole(name, place) for name, place in places)
         frames, keep = self._reader.keyframes(pictures, mask)
         self._inbox.anchor(frames, keep, partial(self._place, frames.shape[1], frame, end, chunks))
 
@@ -183,11 +189,13 @@ class StreamInputs:
         if changes.scale is not None and path is not None:
             path.check_scale(changes.scale)
         with self._changing:
+            self._check_open()
             if controls is not None:
                 changes = replace(changes, composing=self._changed(controls))
                 self._composing = changes.composing
             if changes.references is not None:
                 (self._references,) = changes.references
+            self._scale = changes.scale or self._scale
             self._inbox.change(changes)
 
     def describe(self) -> Description:
@@ -196,6 +204,8 @@ class StreamInputs:
         return describe(
             Facts(
                 settings=self._maker.settings if composing is None else composing.settings,
+                scale=self._scale,
+                fed=0 if waiting is None else self.waiting,
                 time=self.shapes.time,
                 frames=self.num_frames,
                 videos=frozenset() if waiting is None else frozenset(waiting.videos),
@@ -221,23 +231,13 @@ class StreamInputs:
 
     def _place(self, count: int, frame: int | None, end: int | None, chunks: int | None, next_chunk: int) -> int:
         """The frame on which the first of `count` keyframes falls."""
-        if sum(place is not None for place in (frame, end, chunks)) != 1:
-            raise InputError("a keyframe needs exactly one place: frame, end or chunks")
         if chunks is not None:
+            if frame is not None or end is not None:
+                raise InputError("a keyframe needs exactly one place: frame, end or chunks")
             if chunks < 1:
                 raise InputError(f"chunks must be at least 1 (the next chunk), not {chunks}")
             end = self.shapes.time.pixel_start(next_chunk + chunks) - 1
-        elif end is not None and end < 0:
-            if self.num_frames is None:
-                raise InputError(f"end={end} counts from the end of a stream, and this one has none: give num_frames")
-            end += self.num_frames
-        first = frame if frame is not None else (end or 0) - count + 1
-        last = first + count - 1
-        if first < 0:
-            raise InputError(f"keyframes that end with frame {last} would begin with frame {first}, before the stream")
-        if self.num_frames is not None and last >= self.num_frames:
-            raise InputError(f"a keyframe at frame {last} is past the end: {self.num_frames} frames are made")
-        return first
+        return first_frame(count, frame, end, self.num_frames)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,6 @@ from vace_adapt.composition.composer import Composed, Composer
 from vace_adapt.conditioning.pixels import tensor_to_frames
 from vace_adapt.contract import CacheOps, ChunkReport, ChunkShapes
 from vace_adapt.controls import ControlSettings
-from vace_adapt.errors import SessionError
 from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
 from vace_adapt.streaming.control_path import ControlPath
 from vace_adapt.streaming.engine import Engine
@@ -88,7 +87,7 @@ class ChunkMaker:
 
         Raises:
             InputError: frames that do not show what an annotator needs.
-            SessionError: the loop ended, made something of another shape or not finite, or does not keep latents.
+            SessionError: the loop ended, or made something of another shape or not finite.
         """
         new_prompt = self._apply(taken.changes)
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
@@ -107,10 +106,6 @@ class ChunkMaker:
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
         )
         latents, frames = self._loop.make(chunk)
-        if kept is not None and not chunk.kept:
-            raise SessionError(
-                f"pipeline {self._engine.hooks.name!r} never calls chunk.keep: controls.preserve=latent has no effect"
-            )
         if self.settings.preserve == "pixel" and composed is not None:
             frames = keep_pixels(frames, composed, self.settings.seam)
         return Made(frames, latents, composed, context is not None and context.runs)

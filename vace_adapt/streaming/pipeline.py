@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from vace_adapt.scale import HintScale
 from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.reader import References, scale_of
 from vace_adapt.streaming.session import Session
-from vace_adapt.validation import validated
+from vace_adapt.validation import validated, whole
 
 
 class Pipeline(Engine):
@@ -51,22 +50,15 @@ class Pipeline(Engine):
         settings = validated(ControlSettings, controls or {}, "controls")
         if scale is not None:
             settings = settings.model_copy(update={"scale": scale_of(scale)})
-        height, width = _whole("height", height), _whole("width", width)
-        num_frames = None if num_frames is None else _whole("num_frames", num_frames)
+        height, width = whole("height", height), whole("width", width)
+        num_frames = None if num_frames is None else whole("num_frames", num_frames)
         return Session(self, prompt, _seeds(seed), height, width, references, num_frames, settings)
 
 
 def _seeds(seed: int | Sequence[int]) -> list[int]:
     """One for each batch row."""
     rows: Any = [seed] if isinstance(seed, (str, bytes)) or not isinstance(seed, Iterable) else seed
-    seeds = [_whole("seed", row) for row in rows]
+    seeds = [whole("seed", row) for row in rows]
     if not seeds:
         raise InputError("seed is an empty list: give one seed for each batch row")
     return seeds
-
-
-def _whole(name: str, number: Any) -> int:
-    try:
-        return operator.index(number)
-    except TypeError:
-        raise InputError(f"{name} must be a whole number, not {number!r}") from None

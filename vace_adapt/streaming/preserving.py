@@ -85,12 +85,15 @@ def keep_pixels(frames: Tensor, composed: Composed, seam: int) -> Tensor:
         seam: see `vace_adapt.composition.seam.paste`.
 
     Returns:
-        uint8 [B, T, H, W, 3]; equal to the source, bit for bit, where the mask is at most a half.
+        uint8 [B, T, H, W, 3]; equal to the source, bit for bit, where the mask is at most a half. Frames that a
+        keyframe merely fills stay as they were made, so that the video does not stand still around it.
     """
     if composed.source is None or composed.mask is None:
         return frames
     source = tensor_to_frames(composed.source)
     generate = ((composed.mask[:, 0] > 0.5) * 255).to("cpu", torch.uint8)
+    if composed.filled is not None:
+        generate[:, composed.filled] = 255
     rows = [
         torch.from_numpy(paste(made.numpy(), kept.numpy(), mask.numpy(), seam))
         for made, kept, mask in zip(frames, source, generate, strict=True)

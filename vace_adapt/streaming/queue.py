@@ -10,6 +10,9 @@ from torch import Tensor
 from vace_adapt.composition.composer import Given
 from vace_adapt.errors import InputError, SessionError
 
+MASK = "a mask"
+"""Stands among the names of videos for the mask."""
+
 
 class FeedQueue:
     """Frames in the order they were fed. A chunk takes what it needs; nothing is used twice, nothing is dropped."""
@@ -41,14 +44,16 @@ class FeedQueue:
                 f"chunk {chunk} needs {needed} control frames, {self.frames} are fed: "
                 f"feed {needed - self.frames} more, or end the control with last=True"
             )
-        names, covered = set[str](), 0
+        seen: list[set[str]] = []
+        covered = 0
         for part in self._parts:
-            if covered >= needed:
-                break
-            if covered and names != set(part.videos):
-                odd = ", ".join(sorted(names ^ set(part.videos)))
-                raise InputError(f"chunk {chunk} has the video {odd} for some frames only: feed it for all or none")
-            names, covered = set(part.videos), covered + part.frames
+            if covered < needed:
+                seen.append({*part.videos, *({MASK} if part.mask is not None else ())})
+                covered += part.frames
+        for names in seen[1:]:
+            if odd := sorted(seen[0] ^ names):
+                what = MASK if odd[0] == MASK else f"the video {odd[0]}"
+                raise InputError(f"chunk {chunk} has {what} for some frames only: feed it for all or none")
 
     def take(self, needed: int) -> tuple[Given | None, int]:
         """What was fed for the next chunk, its last frame repeated up to `needed`, and how many frames that were; None
@@ -61,10 +66,8 @@ class FeedQueue:
         videos = {
             name: _extended(_joined([part.videos[name] for part in portions]), needed) for name in portions[0].videos
         }
-        mask = None
-        if any(part.mask is not None for part in portions):
-            mask = _extended(_joined([_mask(part) for part in portions]), needed)
-        return Given(videos, mask), real
+        masks = [part.mask for part in portions if part.mask is not None]
+        return Given(videos, _extended(_joined(masks), needed) if masks else None), real
 
     def clear(self) -> None:
         self._parts.clear()
@@ -82,13 +85,6 @@ class FeedQueue:
                 self._parts.appendleft(part.between(taken, part.frames))
             count -= taken
         return portions
-
-
-def _mask(part: Given) -> Tensor:
-    """The mask of a part; where none was fed, generate everywhere."""
-    if part.mask is not None:
-        return part.mask
-    return torch.full(next(iter(part.videos.values())).shape[:-1], 255, dtype=torch.uint8)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

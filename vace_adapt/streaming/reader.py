@@ -71,7 +71,8 @@ class InputReader:
     ) -> None:
         self._engine = engine
         self._rows = batch, shapes.pixel_height, shapes.pixel_width
-        self._fed = batch, *source_size
+        inner = source_size == self._rows[1:]
+        self._fed = batch, *source_size, "the stream" if inner else "its source (controls.outpaint)"
         self._controls = controls
 
     def given(self, control: Frames | None, mask: Frames | None, videos: Mapping[str, Frames]) -> Given:
@@ -102,7 +103,7 @@ class InputReader:
             InputError: it cannot be read, or an array of another size.
         """
         if isinstance(pictures, (str, Path, Image.Image)):
-            fitted = references_to_tensor([pictures], self._controls.reference_fit, *self._fed, name="keyframe")
+            fitted = references_to_tensor([pictures], self._controls.reference_fit, *self._fed[:3], name="keyframe")
             frames = rearrange(fitted, "b c t h w -> b t h w c") / 2 + 0.5
         else:
             one = isinstance(pictures, (np.ndarray, Tensor)) and pictures.ndim == 3

@@ -43,7 +43,8 @@ class Session(StreamInputs):
         Raises:
             StopIteration: `num_frames` are made, or the control has ended.
             InputError: some control frames were fed for this chunk, but not enough, or they cannot be combined with
-                the references; feed or change, and go on.
+                the references; feed or change, and go on. What an annotator cannot use (a label that is not found)
+                ends the stream.
             SessionError: the stream is closed or has failed.
         """
         with self._turn:
@@ -111,7 +112,8 @@ class Session(StreamInputs):
 
     def _end(self, why: str) -> None:
         """No more chunks; everything large is let go."""
-        self._closed = why
+        with self._changing:
+            self._closed = why
+            self._composing = None
         self._maker.close()
-        self._composing = None
         self._inbox.clear()

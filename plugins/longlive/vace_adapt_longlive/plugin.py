@@ -23,6 +23,7 @@ INFO = PipelineInfo(
         "clean_pass": _FULL,
         "prompt_switch": _FULL,
         "relative_rope": _FULL,
+        "preserve_latents": _FULL,
         "lora": _FULL,
         "live_model": _FULL,
         "bank": Capability(support=Support.UNSUPPORTED, reason="LongLive has no memory bank (MemFlow has)"),
