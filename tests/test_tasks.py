@@ -70,6 +70,55 @@ def test_task(task, folder, weights, tmp_path, monkeypatch, capsys):
     assert Image.open(tmp_path / "run" / "sheet.png").size[0] > 100
 
 
+def test_switches_change_anything_from_a_chunk_on(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    switches = (
+        "switches=[{chunk: 1, prompt: a blue cube, references: [{image: b.png, scale: 0.5}], scale: {control: 0.5}, "
+        "controls: {structure: [gray]}}]"
+    )
+    given = ["task=canny", "input=video.mp4", "references=[a.png]", "area=1536", "seed=3"]
+    for name, more in (("with", [switches]), ("without", [])):
+        assert main(["run", *given, *more, f"output.folder={tmp_path}/{name}"]) == 0
+    made = [frames(tmp_path / name / "output.mp4").astype(int) for name in ("with", "without")]
+    assert abs(made[0][:9] - made[1][:9]).max() < 30  # the same up to the codec, which looks ahead
+    assert abs(made[0][9:] - made[1][9:]).mean() > 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["task=lastclip", "last=clip.mp4", "frames=3"], "keyframes that end with frame 2 would begin with frame -2"),
+        (["task=keyframes", "keyframes=[{path: a.png, end: -22}]", "frames=21"], "would begin with frame -1"),
+        (["task=canny", "input=video.mp4", "controls.annotators.canny.lo=5"], "controls.annotators.canny.lo: unknown key"),
+        (["input=video.mp4", "controls.annotators.cany.low=5"], "no annotator 'cany'"),
+        (["task=inpaint_box", "input=video.mp4"], "controls.annotators.mask_box: give either box or path"),
+        (["task=inpaint_box", "input=video.mp4", "mask=mask.mp4"], "mask=... is given, and controls.mask.annotator=mask_box"),
+        (["input=video.mp4", "videos.depth=depth.mp4"], "the video 'depth' is fed, and no control reads it"),
+        (["input=video.mp4", "controls.structure=[]"], "the frames would not be used"),
+        (["task=text", "frames=9", "references=[people.json]"], "reference 0: 'people.json' is not an image"),
+        (["task=text", "frames=9", "switches=[{chunk: 1}]"], "needs one of prompt, references, scale and controls"),
+        (["task=text", "frames=21", "switches=[{chunk: 1, controls: {anchor: frame}}]"], "controls.anchor cannot change inside a stream"),
+    ],
+)  # fmt: skip
+def test_explain_and_run_refuse_the_same(overrides, text, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    for command in ("explain", "run"):
+        assert main([command, *overrides, f"output.folder={tmp_path}/run"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ")
+        assert told.count("\n") == 1
+        assert text in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_explain_as_json(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["explain", "task=inpaint", "input=video.mp4", "mask=mask.mp4", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["task"] == "inpainting (mask fed)"
+    assert told["uses"][1] == {"input": "mask (mask fed)", "feeds": "mask 32-95", "chunks": "0-1"}
+
+
 def test_every_preset_is_in_the_table_or_controls_nothing():
     presets = {path.stem for path in (CONF / "task").glob("*.yaml")}
     used = {part.removeprefix("task=") for task in TASKS for part in task.overrides if part.startswith("task=")}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from composition import test_composer as composing
 from streaming import test_controls as streams
+from streaming import test_preserving as preserving
 from support import patch
 
 from vace_adapt.composition import composer as composer_module
@@ -149,12 +150,12 @@ MUTANTS = [
     ),
     (
         patch(SourceLatents, "_kept_latents", kept_if_any_pixel_is),
-        streams.test_a_latent_of_which_any_pixel_is_generated_is_not_kept,
+        preserving.test_a_latent_of_which_any_pixel_is_generated_is_not_kept,
         ("pipe",),
     ),
-    (patch(Kept, "into", kept_everywhere), streams.test_kept_latents_are_the_sources, ("pipe",)),
-    (patch(making, "keep_pixels", seam_inside), streams.test_kept_pixels_come_out_bit_for_bit, ("pipe", 4)),
-    (patch(making, "keep_pixels", no_pixels_kept), streams.test_kept_pixels_come_out_bit_for_bit, ("pipe", 0)),
+    (patch(Kept, "into", kept_everywhere), preserving.test_kept_latents_are_the_sources, ("pipe",)),
+    (patch(making, "keep_pixels", seam_inside), preserving.test_kept_pixels_come_out_bit_for_bit, ("pipe", 4)),
+    (patch(making, "keep_pixels", no_pixels_kept), preserving.test_kept_pixels_come_out_bit_for_bit, ("pipe", 0)),
 ]
 
 

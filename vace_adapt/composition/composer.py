@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.anchors import Anchored
-from vace_adapt.composition.canvas import Placement, canvas_mask, place_in
+from vace_adapt.composition.canvas import Placement, canvas_mask, on_canvas, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
 from vace_adapt.composition.refuse import check_given, check_options
@@ -172,9 +172,9 @@ class Composer:
             return Composed(_to_pixels(shown), None, self._by_token(scales, chunk))
         picture = torch.where(mask[..., None] > 0.5, shown, kept)
         if self._placement is not None:
-            picture, kept = (self._placed(frames, blank) for frames in (picture, kept))
+            picture, kept = (on_canvas(frames, self._placement, blank) for frames in (picture, kept))
             mask = self._placed_mask(mask)
-            scales = None if scales is None else self._placed(scales[..., None], 1.0)[..., 0]
+            scales = None if scales is None else on_canvas(scales[..., None], self._placement, 1.0)[..., 0]
         packed = rearrange(mask, "b t h w -> b 1 t h w")
         return Composed(_to_pixels(picture), packed, self._by_token(scales, chunk), _to_pixels(kept))
 
@@ -182,20 +182,11 @@ class Composer:
         size = (self._batch, count, *self.source_size, 3)
         return torch.full(size, self._settings.blank / 255, device=self._device)
 
-    def _placed(self, frames: Tensor, fill: float) -> Tensor:
-        """Frames [..., h, w, C] on the canvas."""
-        assert self._placement is not None
-        where = self._placement
-        canvas = frames.new_full((*frames.shape[:-3], where.canvas_height, where.canvas_width, frames.shape[-1]), fill)
-        rows, columns = where.rows, where.columns
-        canvas[..., rows, columns, :] = frames[..., rows, columns, :] if where.inner else frames
-        return canvas
-
     def _placed_mask(self, mask: Tensor) -> Tensor:
         """A mask [B, T, h, w] on the canvas: what is around the source is to be generated."""
         assert self._placement is not None
         assert self._settings.outpaint is not None
-        placed = self._placed(mask[..., None], 1.0)[..., 0]
+        placed = on_canvas(mask[..., None], self._placement, 1.0)[..., 0]
         around = canvas_mask(self._placement) > 0
         edge = around & (canvas_mask(self._placement, vace_edge=self._settings.outpaint.vace_edge) == 0)
         return placed.masked_fill(torch.from_numpy(edge).to(self._device), 0.0)
