@@ -94,6 +94,7 @@ def test_switches_change_anything_from_a_chunk_on(folder, tmp_path, monkeypatch)
         (["task=inpaint_box", "input=video.mp4"], "controls.annotators.mask_box: give either box or path"),
         (["task=inpaint_box", "input=video.mp4", "mask=mask.mp4"], "mask=... is given, and controls.mask.annotator=mask_box"),
         (["input=video.mp4", "videos.depth=depth.mp4"], "the video 'depth' is fed, and no control reads it"),
+        (["input=video.mp4", "controls.scale.control_schedule.start_step=7"], "scale.control_schedule speaks of denoise step 7"),
         (["input=video.mp4", "controls.structure=[]"], "the frames would not be used"),
         (["task=text", "frames=9", "references=[people.json]"], "reference 0: 'people.json' is not an image"),
         (["task=text", "frames=9", "switches=[{chunk: 1}]"], "needs one of prompt, references, scale and controls"),

@@ -89,7 +89,7 @@ def shared_by_rows(real):
 
 
 def never_taken_over(real):
-    return lambda self, canvas, batch, before=None: real(self, canvas, batch)
+    return lambda self, canvas, batch, before=(): real(self, canvas, batch)
 
 
 def kept_if_any_pixel_is(real):

@@ -105,6 +105,17 @@ def test_annotators_that_stay_keep_what_they_have_seen(pipe):
         assert np.array_equal(shown([next(session)]), whole[9:])
 
 
+def test_annotators_that_come_back_before_a_chunk_have_lost_nothing(pipe):
+    fed = frames(21)
+    whole = make_annotator("flow", {}, Canvas(HEIGHT, WIDTH))(fed, 0)
+    with opened(pipe, controls={"structure": "flow"}) as session:
+        session.feed(fed)
+        next(session)
+        session.update(controls={"structure": ["gray"]})
+        session.update(controls={"structure": ["flow"]})
+        assert np.array_equal(shown([next(session)]), whole[9:])
+
+
 def test_changes_while_a_chunk_is_made_hold_from_the_next_one(pipe, monkeypatch):
     """All of them, each over the others; and nothing waits for the chunk."""
     fed, target = frames(33), picture(3, HEIGHT, WIDTH)

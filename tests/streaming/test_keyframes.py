@@ -92,6 +92,15 @@ def test_a_keyframe_past_the_end_of_the_control(pipe):
         assert next(session).report.controlled
 
 
+def test_rows_have_their_own_keyframes(pipe):
+    pictures = np.stack([frames(2, 1), frames(2, 2)])
+    with opened(pipe, seed=[0, 1], num_frames=9) as session:
+        session.keyframe(pictures, frame=5)
+        made = next(session).control.numpy()
+    assert np.array_equal(made[:, 5], pictures[:, 0])
+    assert np.array_equal(made[:, 8], pictures[:, 1])
+
+
 def test_from_the_end_of_a_stream_without_end(pipe):
     with (
         opened(pipe) as session,

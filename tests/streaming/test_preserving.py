@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support import HEIGHT, WIDTH, distance, frames, opened, picture, same
+from support import HEIGHT, WIDTH, distance, frames, opened, picture, same, stream
 
 from vace_adapt import load_pipeline
 from vace_adapt.conditioning.vae import EncoderStream
@@ -94,6 +94,26 @@ def test_a_keyframe_is_exact_and_its_group_does_not_stand_still(pipe):
         session.keyframe(target, frame=6)
         made = next(session).frames[0].numpy()
     assert [t for t in range(9) if np.array_equal(made[t], target)] == [6]
+
+
+def test_what_a_mask_keeps_is_exact_in_filled_frames_too(pipe):
+    fed, keyframe = frames(9), picture(3, HEIGHT, WIDTH)
+    with opened(pipe, num_frames=9, controls={"structure": [], "preserve": "pixel", "seam": 0}) as session:
+        session.feed(fed, MASK)
+        session.keyframe(keyframe, frame=6)
+        made = next(session).frames[0].numpy()
+    assert np.array_equal(made[6], keyframe)
+    others = [t for t in range(9) if t != 6]
+    assert np.array_equal(made[others][:, MASK == 0], fed[others][:, MASK == 0])
+
+
+@pytest.mark.parametrize("preserve", ["latent", "pixel"])
+def test_a_control_of_scale_0_keeps_nothing(pipe, preserve):
+    controls = {"structure": [], "preserve": preserve, "scale": {"control": 0.0}}
+    made = run(opened(pipe, controls=controls), frames(9), MASK)
+    assert same([made[0].latents], stream(pipe, 1, control=False))
+    with opened(pipe, num_frames=9) as session:
+        assert torch.equal(next(session).frames, made[0].frames)
 
 
 def test_pixels_without_a_picture_cannot_be_kept(pipe):

@@ -87,8 +87,8 @@ def cases(draw) -> Case:
     chunks = draw(st.integers(1, 4))
     fed = draw(st.integers(1, chunks))
     structure, room = draw(st.sampled_from(STRUCTURES)), draw(st.sampled_from(ROOMS))
-    shown = all(one["annotator"] == "plain" for one in structure) if room.outpaint else bool(structure)
-    mask = draw(st.sampled_from(["fed", "mask_box", *(["none"] if shown else [])]))
+    unmasked = structure in STRUCTURES[:2] if room.outpaint else bool(structure)
+    mask = draw(st.sampled_from(["fed", "mask_box", *(["none"] if unmasked else [])]))
     cuts = draw(st.lists(st.integers(1, time.pixel_start(fed)), max_size=5, unique=True).map(sorted))
     anchors = draw(st.lists(st.integers(0, time.pixel_start(chunks) - 1), max_size=3, unique=True).map(tuple))
     idle, rule = draw(st.sampled_from(["bare", "nothing"])), draw(st.sampled_from(["group", "frame"]))
@@ -231,7 +231,7 @@ def equal(a: Composed | None, b: Composed | None) -> bool:
     return all(x is y or (x is not None and y is not None and torch.equal(x, y)) for x, y in pairs)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(cases())
 def test_portions_do_not_matter(case):
     frames = video(case)
@@ -241,7 +241,7 @@ def test_portions_do_not_matter(case):
         assert all(equal(a, b) for a, b in zip(expected, other, strict=True))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cases())
 def test_every_frame_is_used_exactly_once(case):
     check(case, composed(case, video(case), case.cuts))

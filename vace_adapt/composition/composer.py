@@ -11,7 +11,7 @@ Shapes: B rows, T frames, H and W of the stream, h and w of the source (the same
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -61,8 +61,9 @@ class Composed:
     Attributes:
         frames: float32 [B, 3, T, H, W] in [-1, 1].
         mask: float32 [B, 1, T, H, W] in [0, 1], or None for all 1.
-        filled: bool [T], frames that show an anchor only because the VAE encodes them with it; None for none.
         factors: float32 [S, B, F, rows, columns]: scales of the control by token, or None for 1 everywhere.
+        pixels: source and mask for ``preserve: pixel``, shaped as these, where they differ: without the frames that a
+            keyframe merely fills, so that the video does not stand still around it.
         source: what is kept, whole: float32 [B, 3, T, H, W] in [-1, 1]; None where `mask` is.
     """
 
@@ -70,7 +71,7 @@ class Composed:
     mask: Tensor | None
     factors: Tensor | None = None
     source: Tensor | None = None
-    filled: Tensor | None = None
+    pixels: tuple[Tensor, Tensor] | None = None
 
 
 class Composer:
@@ -83,7 +84,8 @@ class Composer:
         steps: denoise steps S of a chunk.
         device: where annotators run and frames are put together, as torch writes it.
         download: whether annotators may fetch weights.
-        before: the composer of the same stream under other options, whose annotators are taken over where they stay.
+        before: the stream's composers under other options, newest first, whose annotators are taken over where they
+            stay.
 
     Raises:
         InputError, SettingsError, PluginError, CheckpointError: an annotator that cannot be used.
@@ -97,7 +99,7 @@ class Composer:
         steps: int,
         device: str,
         download: bool,
-        before: Composer | None = None,
+        before: Sequence[Composer] = (),
     ) -> None:
         self._settings = settings
         self._device = device
@@ -111,11 +113,12 @@ class Composer:
         self.source_size = height, width
         check_options(settings, steps)
         canvas = Canvas(height, width, device, download)
-        self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, None if before is None else before._pool)
+        self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, [composer._pool for composer in before])
         self._steered = Steered(settings, self._pool, steps)
         self._masks = Masks(settings, self._pool)
         self._pool.settle()
-        self._check_first_chunk()
+        if not before:
+            self._check_first_chunk()
 
     # --- what may be given --------------------------------------------------------------------------------------------
 
@@ -158,10 +161,16 @@ class Composer:
         if mask is None and (anchored is not None or self._placement is not None):
             fill = 0.0 if self._placement is not None and main is not None else 1.0
             mask = torch.full(kept.shape[:-1], fill, device=self._device)
-        if anchored is not None:
-            kept, mask = _over(anchored, kept, mask)
-        made = self._finished(chunk, kept, mask, steering)
-        return made if anchored is None else replace(made, filled=anchored.filled)
+        if anchored is None:
+            return self._finished(chunk, kept, mask, steering)
+        made = self._finished(chunk, *_over(anchored, kept, mask), steering)
+        if self._settings.preserve != "pixel" or not anchored.filled.any():
+            return made
+        exact = replace(anchored, at=anchored.at & ~anchored.filled)
+        other = self._finished(chunk, *_over(exact, kept, mask), steering)
+        assert other.source is not None
+        assert other.mask is not None
+        return replace(made, pixels=(other.source, other.mask))
 
     def _finished(self, chunk: int, kept: Tensor, mask: Tensor | None, steering: Steering | None) -> Composed:
         """What is kept over what steers, on the canvas."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vace_adapt.annotators.find import load_annotator
 from vace_adapt.composing import MAIN, Structure
 from vace_adapt.controls import ControlSettings
-from vace_adapt.scale import HintScale
+from vace_adapt.scale import HintScale, Schedule
 from vace_adapt.time_map import TimeMap, group_of
 
 INACTIVE, REACTIVE, MASK = "inactive 0-15", "reactive 16-31", "mask 32-95"
@@ -92,17 +92,17 @@ def describe(facts: Facts) -> Description:
 
 def _task(facts: Facts) -> Iterator[str]:
     settings = facts.settings
-    if heard := [role for role, scale in facts.references if scale * facts.scale.references > 0]:
+    if heard := [role for role, scale in facts.references if scale and _acts(facts, "references")]:
         roles = ", ".join(role for role in heard if role)
         yield ("reference" if len(heard) == 1 else f"{len(heard)} references") + (f" ({roles})" if roles else "")
-    if facts.scale.control == 0:
+    if not _acts(facts, "control"):
         return
     for structure in settings.structure:
         if _steers(structure, facts):
             yield _STEERS.get(structure.annotator, structure.annotator)
     if mask := _mask(facts):
         yield f"inpainting ({mask})"
-    if settings.outpaint is not None:
+    if settings.outpaint is not None and (MAIN in facts.videos or facts.anchors):
         yield f"outpainting ({', '.join(_sides(facts))})"
     if facts.anchors:
         yield _extension(facts)
@@ -137,9 +137,9 @@ def _runs(frames: tuple[int, ...]) -> list[tuple[int, int]]:
 def _uses(facts: Facts) -> Iterator[Use]:
     every = _chunks(facts, 0, None)
     for i, (role, scale) in enumerate(facts.references):
-        if scale * facts.scale.references > 0:
+        if scale and _acts(facts, "references"):
             yield Use(f"reference {i}" + (f" ({role})" if role else ""), "its own context rows", every)
-    if facts.scale.control == 0:
+    if not _acts(facts, "control"):
         return
     fed = every if facts.fed is None else _chunks_of_fed(facts, facts.fed)
     kept = _mask(facts) is not None or facts.settings.outpaint is not None
@@ -199,12 +199,14 @@ def _label(structure: Structure) -> str:
 def _ignored(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     for i, (_, scale) in enumerate(facts.references):
-        if scale * facts.scale.references == 0:
+        if not (scale and _acts(facts, "references")):
             yield f"reference {i}: its scale is 0"
-    if facts.scale.control == 0 and (facts.videos or facts.anchors):
-        yield "frames, masks and keyframes: controls.scale.control is 0"
+    if not _acts(facts, "control") and (facts.videos or facts.anchors):
+        yield "frames, masks and keyframes: controls.scale lets no control act"
+    if settings.outpaint is not None and not (MAIN in facts.videos or facts.anchors):
+        yield "controls.outpaint: there is nothing to make room around"
     for structure in settings.structure:
-        if structure.scale == 0:
+        if not _heard(facts, structure.scale, structure.schedule):
             yield f"{_label(structure)}: its scale is 0"
         elif not _steers(structure, facts) and structure != Structure(annotator="plain"):
             yield f"{_label(structure)}: the video {structure.video!r} is not fed"
@@ -224,11 +226,29 @@ def _ignored(facts: Facts) -> Iterator[str]:
 
 def _steers(structure: Structure, facts: Facts) -> bool:
     """Whether a control has pictures; one whose annotator reads nothing has its own."""
-    if structure.scale == 0:
+    if not _heard(facts, structure.scale, structure.schedule):
         return False
     if structure.video == MAIN and facts.settings.outpaint is not None and _mask(facts) is None and _reads(structure):
         return False
     return not _reads(structure) or structure.video in facts.videos
+
+
+def _acts(facts: Facts, which: Literal["control", "references"]) -> bool:
+    """Whether the stream's scale lets control or references act in any chunk to come."""
+    scale, control = facts.scale, which == "control"
+    silent = not any(scale.layers or (1.0,)) or not any(scale.frames or (1.0,))
+    schedule = scale.control_schedule if control else scale.references_schedule
+    return not silent and _heard(facts, scale.control if control else scale.references, schedule)
+
+
+def _heard(facts: Facts, scale: float, schedule: Schedule) -> bool:
+    """Whether a scale is over 0 at any step of any chunk to come."""
+    start = facts.next_chunk
+    last = max([start, *(chunk for chunk, _ in schedule.chunks)])
+    if facts.frames is not None:
+        last = min(last, max(start, _chunk_of(facts.time, facts.frames - 1)))
+    steps = range(schedule.last_step + 2)
+    return scale > 0 and any(schedule.at(chunk, step) for chunk in range(start, last + 1) for step in steps)
 
 
 def _reads(structure: Structure) -> bool:

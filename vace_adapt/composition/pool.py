@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vace_adapt.annotators.find import make_annotator
@@ -16,13 +16,13 @@ class AnnotatorPool:
     Args:
         canvas: where they work.
         batch: rows B.
-        before: the pool of the same stream under other options of the control.
+        before: pools of the same stream under other options of the control, newest first.
     """
 
-    def __init__(self, canvas: Canvas, batch: int, before: AnnotatorPool | None = None) -> None:
+    def __init__(self, canvas: Canvas, batch: int, before: Sequence[AnnotatorPool] = ()) -> None:
         self.canvas = canvas
         self.batch = batch
-        self._before = {} if before is None else before._held
+        self._before = {key: held for pool in reversed(before) for key, held in pool._held.items()}
         self._held: dict[tuple[str, int], list[Annotator]] = {}
 
     def settle(self) -> None:

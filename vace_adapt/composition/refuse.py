@@ -9,6 +9,7 @@ from vace_adapt.composing import MAIN, Structure
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
+from vace_adapt.scale import HintScale
 
 Chosen = tuple[AnnotatorInfo, AnnotatorSettings]
 
@@ -23,6 +24,7 @@ def check_options(settings: ControlSettings, steps: int) -> None:
     Raises:
         AnnotatorNotFound, AnnotatorBroken, SettingsError, InputError: with the reason.
     """
+    check_steps(settings.scale, steps)
     check_names(settings.annotators)
     for structure in settings.structure:
         info = load_annotator(structure.annotator)
@@ -40,6 +42,19 @@ def check_options(settings: ControlSettings, steps: int) -> None:
     if name is not None and load_annotator(name).makes != "mask":
         raise InputError(f"annotator {name!r} makes no mask: name it in controls.structure")
     of_mask(settings)
+
+
+def check_steps(scale: HintScale, steps: int) -> None:
+    """Refuse schedules that speak of denoise steps past the last one.
+
+    Raises:
+        InputError: with the step.
+    """
+    for name, schedule in (("control", scale.control_schedule), ("references", scale.references_schedule)):
+        if schedule.last_step >= steps:
+            raise InputError(
+                f"scale.{name}_schedule speaks of denoise step {schedule.last_step}, the last one is {steps - 1}"
+            )
 
 
 def check_given(settings: ControlSettings, videos: Collection[str], *, mask: bool) -> None:

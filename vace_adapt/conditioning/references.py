@@ -174,6 +174,8 @@ def _subject_mask(mask: ReferenceImage, name: str) -> np.ndarray[Any, Any]:
     """uint8 [H, W]."""
     if isinstance(mask, (str, Path, Image.Image)):
         return np.asarray(load_image(mask, name).convert("L"))
+    if not isinstance(mask, (np.ndarray, Tensor)):
+        raise InputError(f"{name} must be a path, a PIL image, an array or a tensor, not {type(mask).__name__}")
     array = array_to_tensor(mask, name)
     return (array.to(torch.uint8) * 255 if array.dtype == torch.bool else array).numpy()
 

@@ -30,8 +30,8 @@ CONF = Path(vace_adapt.__file__).parent / "conf"
 GROUPS = ("pipeline", "task")
 """Keys whose value is the name of a file of the configuration."""
 
-OPEN = ("controls.annotators.", "videos.")
-"""Sections whose keys are names that only plugins or users know; Hydra has to be told so."""
+OPEN = ("controls.annotators", "controls.outpaint", "videos")
+"""Sections whose keys are not in the configuration beforehand; Hydra has to be told so."""
 
 
 class PipelineConfigs(SearchPathPlugin):
@@ -86,7 +86,7 @@ def _check_form(override: str) -> None:
 
 
 def _opened(override: str) -> str:
-    return f"++{override}" if override.startswith(OPEN) else override
+    return f"++{override}" if re.match(rf"({'|'.join(OPEN)})[.=]", override) else override
 
 
 def _check_choices(overrides: Sequence[str]) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.canvas import best_canvas, place_in
+from vace_adapt.conditioning.pixels import tensor_to_frames
+from vace_adapt.conditioning.references import references_to_tensor
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import PipelineInfo
 from vace_adapt.errors import InputError, VideoError
@@ -81,7 +83,7 @@ class Source:
             VideoError, InputError: it cannot be read.
         """
         if is_image(path):
-            return read_image(path, *self.size, str(path))[None]
+            return tensor_to_frames(references_to_tensor([path], "crop", 1, *self.size, name="keyframe"))[0].numpy()
         return np.stack(list(read_frames(probe(path), *self.size, self.fps)))
 
     def _masks(self) -> Iterator[Array | None]:
@@ -133,6 +135,11 @@ def _further(paths: dict[str, Path], video: VideoInfo) -> dict[str, VideoInfo]:
         found = probe(path)
         if found.frames != video.frames:
             raise InputError(f"video {name!r} has {found.frames} frames, the input has {video.frames}")
+        if (found.height, found.width) != (video.height, video.width):
+            raise InputError(
+                f"video {name!r} is {found.height}x{found.width} (height x width), the input is "
+                f"{video.height}x{video.width}"
+            )
         further[name] = replace(found, rate=video.rate)
     return further
 

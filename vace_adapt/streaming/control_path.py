@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vace_adapt.attention.rope import RotaryGrid
 from vace_adapt.composition.composer import Composed
+from vace_adapt.composition.refuse import check_steps
 from vace_adapt.conditioning.encoder import ControlEncoder
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.chunk import ChunkContext
@@ -72,10 +73,7 @@ class ControlPath:
             raise InputError(f"scale has {len(scale.layers)} layer factors, the model {layers} context layers")
         if scale.frames is not None and len(scale.frames) != longest:
             raise InputError(f"scale has {len(scale.frames)} frame factors, a chunk has {longest} latent frames")
-        for name in ("control_schedule", "references_schedule"):
-            last = getattr(scale, name).last_step
-            if last >= self._steps:
-                raise InputError(f"scale.{name} speaks of denoise step {last}, the last one is {self._steps - 1}")
+        check_steps(scale, self._steps)
 
     def check(
         self, references: tuple[GivenReferences | None] | None, scale: HintScale | None, *, control: bool, chunk: int
@@ -99,6 +97,10 @@ class ControlPath:
             references=count if any(scale.references_at(chunk, step) for step in steps) else 0,
             frames=self._shapes.time.latents(chunk),
         )
+
+    def hears_control(self, chunk: int) -> bool:
+        """Whether the control has a scale over 0 at any step of a chunk."""
+        return any(self._context.scale.control_at(chunk, step) for step in range(self._steps))
 
     def set_scale(self, scale: HintScale) -> None:
         self._context.scale = scale

@@ -118,7 +118,7 @@ class StreamInputs:
         """
         self._check_open()
         composing = self._need_control("control frames")
-        given = self._reader.given(control, mask, videos or {})
+        given = self._reader.given(control, mask, {} if videos is None else videos)
         composing.composer.check(given)
         self._inbox.feed(given, last=last)
 
@@ -218,7 +218,7 @@ class StreamInputs:
 
     # --- options of the control ---------------------------------------------------------------------------------------
 
-    def _composer(self, settings: ControlSettings, before: Composer | None = None) -> Composer:
+    def _composer(self, settings: ControlSettings, before: Sequence[Composer] = ()) -> Composer:
         engine = self.engine
         steps, device = engine.parts.draws, str(engine.device)
         return Composer(settings, self.shapes, self.batch, steps, device, engine.download, before)
@@ -227,7 +227,8 @@ class StreamInputs:
         """The newest options with some of them replaced."""
         now = self._need_control("controls")
         settings = changed(now.settings, given)
-        return Composing(settings, self._composer(settings, now.composer))
+        running = self._maker.composer
+        return Composing(settings, self._composer(settings, [now.composer, *([] if running is None else [running])]))
 
     def _place(self, count: int, frame: int | None, end: int | None, chunks: int | None, next_chunk: int) -> int:
         """The frame on which the first of `count` keyframes falls."""

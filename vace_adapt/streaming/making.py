@@ -91,7 +91,8 @@ class ChunkMaker:
         """
         new_prompt = self._apply(taken.changes)
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
-        kept = self._kept(index, composed)
+        heard = composed if self.path is not None and self.path.hears_control(index) else None
+        kept = self._kept(index, heard)
         context = None if self.path is None else self.path.chunk(index, composed)
         assert self.prompt is not None
         chunk = SessionChunk(
@@ -106,8 +107,8 @@ class ChunkMaker:
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
         )
         latents, frames = self._loop.make(chunk)
-        if self.settings.preserve == "pixel" and composed is not None:
-            frames = keep_pixels(frames, composed, self.settings.seam)
+        if self.settings.preserve == "pixel" and heard is not None:
+            frames = keep_pixels(frames, heard, self.settings.seam)
         return Made(frames, latents, composed, context is not None and context.runs)
 
     def held(self) -> list[Tensor]:

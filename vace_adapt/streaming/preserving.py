@@ -88,14 +88,13 @@ def keep_pixels(frames: Tensor, composed: Composed, seam: int) -> Tensor:
         uint8 [B, T, H, W, 3]; equal to the source, bit for bit, where the mask is at most a half. Frames that a
         keyframe merely fills stay as they were made, so that the video does not stand still around it.
     """
-    if composed.source is None or composed.mask is None:
+    source, mask = composed.pixels or (composed.source, composed.mask)
+    if source is None or mask is None:
         return frames
-    source = tensor_to_frames(composed.source)
-    generate = ((composed.mask[:, 0] > 0.5) * 255).to("cpu", torch.uint8)
-    if composed.filled is not None:
-        generate[:, composed.filled] = 255
+    kept_frames = tensor_to_frames(source)
+    generate = ((mask[:, 0] > 0.5) * 255).to("cpu", torch.uint8)
     rows = [
-        torch.from_numpy(paste(made.numpy(), kept.numpy(), mask.numpy(), seam))
-        for made, kept, mask in zip(frames, source, generate, strict=True)
+        torch.from_numpy(paste(made.numpy(), kept.numpy(), own.numpy(), seam))
+        for made, kept, own in zip(frames, kept_frames, generate, strict=True)
     ]
     return torch.stack(rows)

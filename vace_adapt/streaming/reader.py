@@ -81,6 +81,8 @@ class InputReader:
         Raises:
             InputError: nothing is given, or something of another layout, size, length or dtype.
         """
+        if not isinstance(videos, Mapping):
+            raise InputError(f"videos must be frames by name, not {type(videos).__name__}")
         named = {**({} if control is None else {MAIN: control}), **videos}
         if not named:
             raise InputError("nothing is fed: give frames, or videos by name")
@@ -97,18 +99,19 @@ class InputReader:
     def keyframes(self, pictures: Any, mask: Frames | None) -> tuple[Tensor, Tensor]:
         """Keyframes as float32 [B, T, h, w, 3] within 0..1, and what is kept of them [B, T, h, w].
 
-        A path or a PIL image is fitted to the frame as references are.
+        A path or a PIL image is scaled to cover the frame and cut; its transparent parts become white.
 
         Raises:
             InputError: it cannot be read, or an array of another size.
         """
         if isinstance(pictures, (str, Path, Image.Image)):
-            fitted = references_to_tensor([pictures], self._controls.reference_fit, *self._fed[:3], name="keyframe")
+            fitted = references_to_tensor([pictures], "crop", *self._fed[:3], name="keyframe")
             frames = rearrange(fitted, "b c t h w -> b t h w c") / 2 + 0.5
         else:
             one = isinstance(pictures, (np.ndarray, Tensor)) and pictures.ndim == 3
             batch = self._fed[0]
-            frames = check_frames(pictures[None] if one else pictures, "keyframe", 1, *self._fed[1:])
+            rows = batch if getattr(pictures, "ndim", 0) == 5 else 1
+            frames = check_frames(pictures[None] if one else pictures, "keyframe", rows, *self._fed[1:])
             frames = to_unit(frames).expand(batch, -1, -1, -1, -1)
         if mask is None:
             return frames, torch.zeros(frames.shape[:-1])
