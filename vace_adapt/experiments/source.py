@@ -14,8 +14,6 @@ import numpy as np
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.canvas import best_canvas, place_in
-from vace_adapt.conditioning.pixels import tensor_to_frames
-from vace_adapt.conditioning.references import references_to_tensor
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import PipelineInfo
 from vace_adapt.errors import InputError, VideoError
@@ -83,6 +81,9 @@ class Source:
             VideoError, InputError: it cannot be read.
         """
         if is_image(path):
+            from vace_adapt.conditioning.pixels import tensor_to_frames  # torch: sizes are looked at without it
+            from vace_adapt.conditioning.references import references_to_tensor
+
             return tensor_to_frames(references_to_tensor([path], "crop", 1, *self.size, name="keyframe"))[0].numpy()
         return np.stack(list(read_frames(probe(path), *self.size, self.fps)))
 
