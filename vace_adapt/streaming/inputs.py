@@ -81,6 +81,7 @@ class StreamInputs:
         self._index = 0
         self._made = 0
         self._closed: str | None = None
+        self._closing = False
         self._turn = threading.RLock()
         self._changing = threading.Lock()
         first = Changes(self._reader.prompt(prompt), None if self._references is None else (self._references,))

@@ -30,9 +30,9 @@ class Session(StreamInputs):
         """End the stream and let its memory go, once the chunk that is being made is done. Doing it twice does no
         harm.
         """
+        self._closing = True
         with self._turn:
-            if self._closed is None:
-                self._end("is closed")
+            self._close()
 
     def __iter__(self) -> Iterator[StreamedChunk]:
         return self
@@ -48,6 +48,8 @@ class Session(StreamInputs):
             SessionError: the stream is closed or has failed.
         """
         with self._turn:
+            if self._closing:
+                self._close()  # whoever closes may have to wait long for the turn that a loop takes again and again
             self._check_open()
             left = self._frames_left()
             if left == 0:
@@ -109,6 +111,10 @@ class Session(StreamInputs):
         if self._inbox.exhausted:
             return 0
         return None if self.num_frames is None else self.num_frames - self._made
+
+    def _close(self) -> None:
+        if self._closed is None:
+            self._end("is closed")
 
     def _end(self, why: str) -> None:
         """No more chunks; everything large is let go."""
