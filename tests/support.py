@@ -51,6 +51,18 @@ def stream(pipe: Any, chunks: int = 3, control: bool = True, **options: Any) -> 
         return [chunk.latents.clone() for chunk in session]
 
 
+def run(session: Any, control: Any, mask: Any = None, **options: Any) -> list[Any]:
+    """All chunks of a stream that is fed at once."""
+    with session:
+        session.feed(control, mask, last=True, **options)
+        return list(session)
+
+
+def shown(chunks: list[Any]) -> np.ndarray[Any, Any]:
+    """What VACE was shown: uint8 [T, H, W, 3]."""
+    return np.concatenate([chunk.control[0].numpy() for chunk in chunks])
+
+
 def same(a: list[Tensor], b: list[Tensor]) -> bool:
     """Whether two streams are equal bit for bit."""
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

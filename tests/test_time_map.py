@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vace_adapt.errors import InputError
-from vace_adapt.time_map import TimeMap, group_of, groups, pixels_of
+from vace_adapt.time_map import TimeMap, group_of, groups, latent_of, pixels_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,11 @@ def test_first_latent_is_one_frame_then_four():
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="time map: rest must be at least 1, not 0"):
         TimeMap(3, 0)
+
+
+def test_the_chunk_and_the_latent_of_every_frame():
+    for time in (TimeMap(3, 3), TimeMap(1, 2), TimeMap(2, 1, stride=2)):
+        for chunk in range(4):
+            for frame in range(time.pixel_start(chunk), time.pixel_start(chunk + 1)):
+                assert time.chunk_of(frame) == chunk
+                assert frame in group_of(latent_of(frame, time.stride), time.stride)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from vace_adapt.boxes import Box
 from vace_adapt.contract import Frozen
 from vace_adapt.scale import LARGEST_SCALE, Schedule
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(ge=0, le=4)]
 
 MAIN = "input"
@@ -39,7 +39,7 @@ class Structure(Frozen):
     annotator: str
     options: dict[str, Any] = Field(default_factory=dict)
     video: str = MAIN
-    region: tuple[Fraction, Fraction, Fraction, Fraction] | None = None
+    region: Box | None = None
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
     scale: Annotated[float, Field(ge=0, le=LARGEST_SCALE)] = 1.0
     schedule: Schedule = Schedule()
@@ -48,13 +48,6 @@ class Structure(Frozen):
     @classmethod
     def _from_name(cls, given: Any) -> Any:
         return {"annotator": given} if isinstance(given, str) else given
-
-    @field_validator("region")
-    @classmethod
-    def _not_empty(cls, region: Any) -> Any:
-        if region is not None and not (region[0] < region[2] and region[1] < region[3]):
-            raise ValueError(f"must be [left, top, right, bottom] with left < right and top < bottom, not {region}")
-        return region
 
 
 class MaskSettings(Frozen):
@@ -77,6 +70,11 @@ class MaskSettings(Frozen):
     augment: Annotated[int, Field(ge=0)] | None = None
     grow: Annotated[int, Field(ge=-256, le=256)] = 0
     feather: Annotated[int, Field(ge=0, le=256)] = 0
+
+    @property
+    def changes(self) -> bool:
+        """Whether masks are not taken as they come."""
+        return self.model_copy(update={"annotator": None}) != MaskSettings()
 
 
 class Outpaint(Frozen):

@@ -110,14 +110,15 @@ class HintScale(Frozen):
 
     def control_at(self, chunk: int, step: int) -> float:
         """Scale of a control at a step of a chunk; 0 where no layer or no frame would take its hints."""
-        return 0.0 if self._silent else self.control * self.control_schedule.at(chunk, step)
+        return 0.0 if self.silent else self.control * self.control_schedule.at(chunk, step)
 
     def references_at(self, chunk: int, step: int) -> float:
         """Scale of the references at a step of a chunk, before each one's own; 0 as in `control_at`."""
-        return 0.0 if self._silent else self.references * self.references_schedule.at(chunk, step)
+        return 0.0 if self.silent else self.references * self.references_schedule.at(chunk, step)
 
     @property
-    def _silent(self) -> bool:
+    def silent(self) -> bool:
+        """Whether no layer or no frame would take any hint."""
         return not any(self.layers or (1.0,)) or not any(self.frames or (1.0,))
 
 

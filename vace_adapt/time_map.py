@@ -47,10 +47,20 @@ class TimeMap:
         """Absolute index of the chunk's first pixel frame."""
         return pixels_of(self.latent_start(chunk), self.stride)
 
+    def chunk_of(self, frame: int) -> int:
+        """Number of the chunk that holds an absolute pixel frame."""
+        latent = latent_of(frame, self.stride)
+        return 0 if latent < self.first else 1 + (latent - self.first) // self.rest
+
 
 def pixels_of(latents: int, stride: int = 4) -> int:
     """Pixel frames covered by the first `latents` latent frames of a stream (0 for 0)."""
     return 0 if latents == 0 else stride * latents - (stride - 1)
+
+
+def latent_of(frame: int, stride: int = 4) -> int:
+    """Absolute latent frame that encodes absolute pixel frame `frame`."""
+    return -(-frame // stride)
 
 
 def group_of(latent: int, stride: int = 4) -> range:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vace_adapt.annotators.boxes import BoxAt, box_at, to_pixels
+from vace_adapt.annotators.boxes import BoxAt, box_at
 from vace_adapt.annotators.find import load_annotator, make_annotator
+from vace_adapt.boxes import to_pixels
 from vace_adapt.contract import Canvas
 from vace_adapt.errors import InputError, SettingsError
 

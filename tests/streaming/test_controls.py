@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from support import HEIGHT, WIDTH, frames, opened, picture
+from support import HEIGHT, WIDTH, frames, opened, picture, run, shown
 
 from vace_adapt import Reference
 from vace_adapt.annotators.find import make_annotator
@@ -16,18 +16,6 @@ from vace_adapt.streaming.loop import Loop
 
 MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
 MASK[8:24, 16:40] = 255
-
-
-def run(session, fed, mask=None, **options):
-    """All chunks of a stream that is fed at once."""
-    with session:
-        session.feed(fed, mask, last=True, **options)
-        return list(session)
-
-
-def shown(chunks):
-    """What VACE was shown: uint8 [T, H, W, 3]."""
-    return np.concatenate([chunk.control[0].numpy() for chunk in chunks])
 
 
 # --- annotators on a stream -------------------------------------------------------------------------------------------

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support import HEIGHT, WIDTH, frames, opened, picture
+from support import HEIGHT, WIDTH, frames, opened, picture, shown
 
 from vace_adapt.errors import InputError
-
-MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
-MASK[8:24, 16:40] = 255
-
-
-def run(session, fed, mask=None, **options):
-    """All chunks of a stream that is fed at once."""
-    with session:
-        session.feed(fed, mask, last=True, **options)
-        return list(session)
-
-
-def shown(chunks):
-    """What VACE was shown: uint8 [T, H, W, 3]."""
-    return np.concatenate([chunk.control[0].numpy() for chunk in chunks])
 
 
 def test_land_on_a_picture_in_some_chunks(pipe):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support import HEIGHT, WIDTH, distance, frames, opened, picture, same, stream
+from support import HEIGHT, WIDTH, distance, frames, opened, picture, run, same, stream
 
 from vace_adapt import load_pipeline
 from vace_adapt.conditioning.vae import EncoderStream
@@ -14,18 +14,6 @@ from vace_adapt.errors import InputError, SettingsError, Unsupported
 
 MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
 MASK[8:24, 16:40] = 255
-
-
-def run(session, fed, mask=None, **options):
-    """All chunks of a stream that is fed at once."""
-    with session:
-        session.feed(fed, mask, last=True, **options)
-        return list(session)
-
-
-def shown(chunks):
-    """What VACE was shown: uint8 [T, H, W, 3]."""
-    return np.concatenate([chunk.control[0].numpy() for chunk in chunks])
 
 
 @pytest.mark.parametrize("seam", [0, 4])

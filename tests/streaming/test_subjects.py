@@ -14,18 +14,6 @@ MASK = np.zeros((HEIGHT, WIDTH), np.uint8)
 MASK[8:24, 16:40] = 255
 
 
-def run(session, fed, mask=None, **options):
-    """All chunks of a stream that is fed at once."""
-    with session:
-        session.feed(fed, mask, last=True, **options)
-        return list(session)
-
-
-def shown(chunks):
-    """What VACE was shown: uint8 [T, H, W, 3]."""
-    return np.concatenate([chunk.control[0].numpy() for chunk in chunks])
-
-
 def test_a_subject_is_cut_out_and_stands_on_white(pipe):
     image = np.full((40, 60, 3), 30, np.uint8)
     image[10:30, 20:40] = (250, 10, 10)

@@ -1,26 +1,15 @@
-"""Boxes in an annotator's settings, as fractions of a frame's sides, and boxes that move."""
+"""Boxes that move, in an annotator's settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from vace_adapt.boxes import Box
 from vace_adapt.contract import Frozen
 from vace_adapt.errors import InputError
-
-
-def _ordered(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise ValueError(f"must be [left, top, right, bottom] with left < right and top < bottom, not {list(box)}")
-    return box
-
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], AfterValidator(_ordered)]
-"""[left, top, right, bottom] as fractions of width and height, 0..1, left < right and top < bottom."""
 
 
 class BoxAt(Frozen):
@@ -68,20 +57,6 @@ def box_at(path: Sequence[BoxAt], frame: int) -> Box:
     share = (frame - start.frame) / (end.frame - start.frame)
     left, top, right, bottom = ((1 - share) * a + share * b for a, b in zip(start.box, end.box, strict=True))
     return left, top, right, bottom
-
-
-def to_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
-    """The pixels whose centres lie in a box: its edges rounded to the nearest pixel edge.
-
-    Args:
-        box: left, top, right, bottom as fractions.
-        height, width: of the frame.
-
-    Returns:
-        left, top, right, bottom; the last two are the first column and row beyond the box.
-    """
-    left, top, right, bottom = box
-    return ceil(left * width - 0.5), ceil(top * height - 0.5), ceil(right * width - 0.5), ceil(bottom * height - 0.5)
 
 
 def check_boxes(boxes: Iterable[Box], height: int, width: int) -> None:

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
-from vace_adapt.annotators.boxes import BoxAt, BoxPath, box_at, to_pixels
+from vace_adapt.annotators.boxes import BoxAt, BoxPath, box_at
 from vace_adapt.annotators.label_colours import Colour, Label, object_colour
+from vace_adapt.boxes import to_pixels
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings, Canvas, Frozen
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import model_validator
 
-from vace_adapt.annotators.boxes import Box, BoxAt, BoxPath, box_at, check_boxes, to_pixels
+from vace_adapt.annotators.boxes import BoxAt, BoxPath, box_at, check_boxes
+from vace_adapt.boxes import Box, to_pixels
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 

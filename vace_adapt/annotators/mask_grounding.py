@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from vace_adapt.annotators.boxes import Box, to_pixels
+from vace_adapt.boxes import Box, to_pixels
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.errors import InputError
 from vace_adapt.hookspecs import HOOK_API, hookimpl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from vace_adapt.annotators.boxes import Box, Fraction
+from vace_adapt.boxes import Box, Fraction
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.errors import InputError
 from vace_adapt.hookspecs import HOOK_API, hookimpl

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import cv2
 import numpy as np
 
-from vace_adapt.annotators.boxes import Box, to_pixels
+from vace_adapt.boxes import Box, to_pixels
 from vace_adapt.contract import AnnotatorInfo, AnnotatorSettings, Canvas
 from vace_adapt.errors import InputError
 from vace_adapt.hookspecs import HOOK_API, hookimpl

@@ -71,16 +71,15 @@ class Anchors:
     Args:
         time: of the stream.
         rule: see above.
+
+    Attributes:
+        time: of the stream.
     """
 
     def __init__(self, time: TimeMap, rule: AnchorRule) -> None:
-        self._time = time
+        self.time = time
         self._rule = rule
         self._placed: dict[int, Placed] = {}
-
-    def start(self, chunk: int) -> int:
-        """First frame of a chunk."""
-        return self._time.pixel_start(chunk)
 
     def add(self, pictures: Tensor, mask: Tensor, frame: int, next_chunk: int, end: int | None = None) -> None:
         """Place pictures on frames ``frame .. frame+T-1``; a later one replaces an earlier one.
@@ -95,7 +94,7 @@ class Anchors:
         Raises:
             InputError: it would fall on frames that are made already, or never. Nothing was placed.
         """
-        made = self._time.pixel_start(next_chunk)
+        made = self.time.pixel_start(next_chunk)
         if frame < made:
             raise InputError(f"a keyframe at frame {frame} is too late: the next frame to be made is {made}")
         last = frame + pictures.shape[1] - 1
@@ -121,7 +120,7 @@ class Anchors:
 
     def within(self, chunk: int) -> Anchored | None:
         """The anchors of a chunk, or None where it has none."""
-        start, count = self._time.pixel_start(chunk), self._time.pixels(chunk)
+        start, count = self.time.pixel_start(chunk), self.time.pixels(chunk)
         placed = {frame - start: p for frame, p in self._placed.items() if start <= frame < start + count}
         if not placed:
             return None
@@ -134,7 +133,7 @@ class Anchors:
 
     def drop(self, chunk: int) -> None:
         """Forget what a chunk has used."""
-        end = self._time.pixel_start(chunk + 1)
+        end = self.time.pixel_start(chunk + 1)
         self._placed = {frame: placed for frame, placed in self._placed.items() if frame >= end}
 
     def clear(self) -> None:
@@ -143,7 +142,7 @@ class Anchors:
     def _filled(self, placed: dict[int, Placed], chunk: int) -> dict[int, Placed]:
         """Every frame of a group that has a picture, with the nearest picture of the group (the earlier of two)."""
         filled = {}
-        for group in groups(self._time.latent_start(chunk), self._time.latents(chunk), self._time.stride):
+        for group in groups(self.time.latent_start(chunk), self.time.latents(chunk), self.time.stride):
             shown = [frame for frame in group if frame in placed]
             for frame in group if shown else ():
                 filled[frame] = placed[min(shown, key=lambda other: (abs(other - frame), other))]

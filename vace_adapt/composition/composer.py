@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange, reduce, repeat
+from einops import reduce, repeat
 from torch import Tensor
 
 from vace_adapt.composing import MAIN
@@ -23,8 +23,9 @@ from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.canvas import Placement, canvas_mask, on_canvas, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
-from vace_adapt.composition.refuse import check_given, check_options
-from vace_adapt.composition.steering import Steered, Steering, to_unit
+from vace_adapt.composition.refuse import check_given, check_options, videos_read
+from vace_adapt.composition.steering import Steered, Steering
+from vace_adapt.conditioning.pixels import frames_to_pixels, mask_to_pixels, to_unit
 from vace_adapt.contract import Canvas, ChunkShapes
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
@@ -112,6 +113,7 @@ class Composer:
             height, width = self._placement.source_height, self._placement.source_width
         self.source_size = height, width
         check_options(settings, steps)
+        self._reads = videos_read(settings)
         canvas = Canvas(height, width, device, download)
         self._pool: AnnotatorPool = AnnotatorPool(canvas, batch, [composer._pool for composer in before])
         self._steered = Steered(settings, self._pool, steps)
@@ -128,7 +130,7 @@ class Composer:
         Raises:
             InputError: with the reason.
         """
-        check_given(self._settings, given.videos, mask=given.mask is not None)
+        check_given(self._settings, self._reads, given.videos, mask=given.mask is not None)
 
     @property
     def generates(self) -> bool:
@@ -178,14 +180,15 @@ class Composer:
         shown = self._blank(kept.shape[1]) if steering is None else steering.over(blank)
         scales = None if steering is None or steering.scales is None else _where_generated(steering, mask)
         if mask is None:
-            return Composed(_to_pixels(shown), None, self._by_token(scales, chunk))
+            return Composed(frames_to_pixels(shown), None, self._by_token(scales, chunk))
         picture = torch.where(mask[..., None] > 0.5, shown, kept)
         if self._placement is not None:
             picture, kept = (on_canvas(frames, self._placement, blank) for frames in (picture, kept))
             mask = self._placed_mask(mask)
             scales = None if scales is None else on_canvas(scales[..., None], self._placement, 1.0)[..., 0]
-        packed = rearrange(mask, "b t h w -> b 1 t h w")
-        return Composed(_to_pixels(picture), packed, self._by_token(scales, chunk), _to_pixels(kept))
+        return Composed(
+            frames_to_pixels(picture), mask_to_pixels(mask), self._by_token(scales, chunk), frames_to_pixels(kept)
+        )
 
     def _blank(self, count: int) -> Tensor:
         size = (self._batch, count, *self.source_size, 3)
@@ -196,8 +199,9 @@ class Composer:
         assert self._placement is not None
         assert self._settings.outpaint is not None
         placed = on_canvas(mask[..., None], self._placement, 1.0)[..., 0]
-        around = canvas_mask(self._placement) > 0
-        edge = around & (canvas_mask(self._placement, vace_edge=self._settings.outpaint.vace_edge) == 0)
+        if not self._settings.outpaint.vace_edge:
+            return placed
+        edge = canvas_mask(self._placement) != canvas_mask(self._placement, vace_edge=True)
         return placed.masked_fill(torch.from_numpy(edge).to(self._device), 0.0)
 
     def _by_token(self, scales: Tensor | None, chunk: int) -> Tensor | None:
@@ -223,11 +227,6 @@ def _over(anchored: Anchored, kept: Tensor, mask: Tensor | None) -> tuple[Tensor
     keeps = anchored.mask.to(device)
     chosen = anchored.at.to(device)[None, :, None, None] & (keeps <= 0.5)
     return torch.where(chosen[..., None], anchored.frames.to(device), kept), torch.where(chosen, keeps, mask)
-
-
-def _to_pixels(frames: Tensor) -> Tensor:
-    """Frames [B, T, H, W, 3] within 0..1 to [B, 3, T, H, W] in [-1, 1]."""
-    return rearrange(frames, "b t h w c -> b c t h w") * 2 - 1
 
 
 def _where_generated(steering: Steering, mask: Tensor | None) -> Tensor:

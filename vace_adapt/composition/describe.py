@@ -11,7 +11,7 @@ from vace_adapt.annotators.find import load_annotator
 from vace_adapt.composing import MAIN, Structure
 from vace_adapt.controls import ControlSettings
 from vace_adapt.scale import HintScale, Schedule
-from vace_adapt.time_map import TimeMap, group_of
+from vace_adapt.time_map import TimeMap, group_of, latent_of
 
 INACTIVE, REACTIVE, MASK = "inactive 0-15", "reactive 16-31", "mask 32-95"
 """Channels of the control latents (ali-vilab/VACE vace/models/wan/wan_vace.py ``vace_encode_frames``)."""
@@ -159,31 +159,28 @@ def _uses(facts: Facts) -> Iterator[Use]:
 
 def _chunks(facts: Facts, first: int, last: int | None) -> str:
     """The chunks that hold some frames; with ``anchor: group``, and the frames they fill there."""
+    time = facts.time
     if last is None:
-        start = facts.next_chunk
         if facts.frames is None:
-            return f"{start} and later"
-        end = _chunk_of(facts.time, facts.frames - 1)
-        return str(end) if start >= end else f"{start}-{end}"
-    chunks = f"{_chunk_of(facts.time, first)}-{_chunk_of(facts.time, last)}"
-    chunks = chunks.split("-")[0] if len(set(chunks.split("-"))) == 1 else chunks
-    if facts.settings.anchor == "frame":
+            return f"{facts.next_chunk} and later"
+        end = time.chunk_of(facts.frames - 1)
+        return _span(min(facts.next_chunk, end), end)
+    chunks = _span(time.chunk_of(first), time.chunk_of(last))
+    filled = [group_of(latent_of(frame, time.stride), time.stride) for frame in (first, last)]
+    start, stop = filled[0].start, filled[1].stop
+    if facts.settings.anchor == "frame" or (start, stop) == (first, last + 1):
         return chunks
-    stride = facts.time.stride
-    start, stop = group_of(-(-first // stride), stride).start, group_of(-(-last // stride), stride).stop
-    return f"{chunks} (filling frames {start}-{stop - 1})" if (start, stop - 1) != (first, last) else chunks
+    return f"{chunks} (filling frames {start}-{stop - 1})"
 
 
 def _chunks_of_fed(facts: Facts, fed: int) -> str:
     """The chunks that the waiting frames fill."""
     start = facts.next_chunk
-    end = _chunk_of(facts.time, facts.time.pixel_start(start) + fed - 1)
-    return str(start) if start == end else f"{start}-{end}"
+    return _span(start, facts.time.chunk_of(facts.time.pixel_start(start) + fed - 1))
 
 
-def _chunk_of(time: TimeMap, frame: int) -> int:
-    latent = -(-frame // time.stride)
-    return 0 if latent < time.first else 1 + (latent - time.first) // time.rest
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _label(structure: Structure) -> str:
@@ -214,8 +211,7 @@ def _ignored(facts: Facts) -> Iterator[str]:
     for name in settings.annotators:
         if name not in used:
             yield f"controls.annotators.{name}: nothing uses the annotator {name}"
-    changes = settings.mask.model_copy(update={"annotator": None})
-    if _mask(facts) is None and changes != type(changes)():
+    if _mask(facts) is None and settings.mask.changes:
         yield "controls.mask: there is no mask to change"
     if settings.mask.annotator is not None and _mask(facts) is None:
         yield f"controls.mask.annotator={settings.mask.annotator}: the video {MAIN!r} is not fed"
@@ -236,9 +232,8 @@ def _steers(structure: Structure, facts: Facts) -> bool:
 def _acts(facts: Facts, which: Literal["control", "references"]) -> bool:
     """Whether the stream's scale lets control or references act in any chunk to come."""
     scale, control = facts.scale, which == "control"
-    silent = not any(scale.layers or (1.0,)) or not any(scale.frames or (1.0,))
     schedule = scale.control_schedule if control else scale.references_schedule
-    return not silent and _heard(facts, scale.control if control else scale.references, schedule)
+    return not scale.silent and _heard(facts, scale.control if control else scale.references, schedule)
 
 
 def _heard(facts: Facts, scale: float, schedule: Schedule) -> bool:
@@ -246,7 +241,7 @@ def _heard(facts: Facts, scale: float, schedule: Schedule) -> bool:
     start = facts.next_chunk
     last = max([start, *(chunk for chunk, _ in schedule.chunks)])
     if facts.frames is not None:
-        last = min(last, max(start, _chunk_of(facts.time, facts.frames - 1)))
+        last = min(last, max(start, facts.time.chunk_of(facts.frames - 1)))
     steps = range(schedule.last_step + 2)
     return scale > 0 and any(schedule.at(chunk, step) for chunk in range(start, last + 1) for step in steps)
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vace_adapt.composing import MaskSettings
 from vace_adapt.composition import mask_shape
 from vace_adapt.composition.mask_drawing import box_of_dots, hull_of_dots
 from vace_adapt.composition.pool import AnnotatorPool
@@ -51,9 +50,8 @@ class Masks:
         self.first_frames = 1
         chosen = of_mask(settings)
         if chosen is not None:
-            info, options = chosen
-            self._annotators = pool.rows(info.name, settings.annotators.get(info.name, {}), "mask")
-            self.first_frames = info.first_frames(options)
+            self._annotators = pool.rows(chosen.info.name, chosen.options, "mask")
+            self.first_frames = chosen.info.first_frames(chosen.settings)
 
     def __call__(self, frames: Tensor | None, mask: Tensor | None, start: int) -> Tensor | None:
         """The mask of a chunk's frames.
@@ -74,15 +72,10 @@ class Masks:
                 annotator.pause()
         if mask is None:
             return None
-        if self._changes:
+        if self._settings.changes:
             shaped = [self._shaped(to_levels(row)) for row in mask]
             mask = torch.from_numpy(np.stack(shaped))
         return mask.float() / 255 if mask.dtype == torch.uint8 else mask
-
-    @property
-    def _changes(self) -> bool:
-        """Whether masks are not taken as they come."""
-        return self._settings.model_copy(update={"annotator": None}) != MaskSettings()
 
     def _shaped(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The masks of a row, uint8 [T, h, w]."""

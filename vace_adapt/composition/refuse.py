@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from vace_adapt.annotators.find import annotator_settings, check_names, load_annotator
 from vace_adapt.composing import MAIN, Structure
@@ -11,7 +12,13 @@ from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
 
-Chosen = tuple[AnnotatorInfo, AnnotatorSettings]
+
+class Chosen(NamedTuple):
+    """An annotator that the options of the control name, and its own options, as given and validated."""
+
+    info: AnnotatorInfo
+    options: dict[str, Any]
+    settings: AnnotatorSettings
 
 
 def check_options(settings: ControlSettings, steps: int) -> None:
@@ -57,11 +64,12 @@ def check_steps(scale: HintScale, steps: int) -> None:
             )
 
 
-def check_given(settings: ControlSettings, videos: Collection[str], *, mask: bool) -> None:
+def check_given(settings: ControlSettings, reads: Collection[str], videos: Collection[str], *, mask: bool) -> None:
     """Refuse videos that nothing would use, controls that would not be seen, and masks that contradict the options.
 
     Args:
         settings: options of the control.
+        reads: the videos its controls read, from `videos_read`.
         videos: names of what is fed.
         mask: whether a mask is fed with it.
 
@@ -74,8 +82,7 @@ def check_given(settings: ControlSettings, videos: Collection[str], *, mask: boo
         )
     if mask and MAIN not in videos:
         raise InputError("a mask is fed without frames: there is nothing to keep")
-    reads = {s.video for s in settings.structure if of_structure(settings, s)[0].reads == "frames"}
-    if unread := sorted(set(videos) - {MAIN} - reads):
+    if unread := sorted({*videos} - {MAIN, *reads}):
         raise InputError(f"the video {unread[0]!r} is fed, and no control reads it (controls.structure)")
     masked = mask or settings.mask.annotator is not None
     hidden = [s.annotator for s in settings.structure if s != Structure(annotator="plain") and s.video in videos]
@@ -94,16 +101,23 @@ def check_given(settings: ControlSettings, videos: Collection[str], *, mask: boo
 
 def of_structure(settings: ControlSettings, structure: Structure) -> Chosen:
     """The annotator of a structural control, with its options."""
-    info = load_annotator(structure.annotator)
-    return info, annotator_settings(info, {**settings.annotators.get(info.name, {}), **structure.options})
+    return _chosen(settings, structure.annotator, structure.options)
 
 
 def of_mask(settings: ControlSettings) -> Chosen | None:
     """The annotator that makes masks, with its options; None for none."""
-    if settings.mask.annotator is None:
-        return None
-    info = load_annotator(settings.mask.annotator)
-    return info, annotator_settings(info, settings.annotators.get(info.name, {}))
+    return None if settings.mask.annotator is None else _chosen(settings, settings.mask.annotator, {})
+
+
+def videos_read(settings: ControlSettings) -> set[str]:
+    """Names of the videos that the structural controls read."""
+    return {s.video for s in settings.structure if load_annotator(s.annotator).reads == "frames"}
+
+
+def _chosen(settings: ControlSettings, name: str, own: Mapping[str, Any]) -> Chosen:
+    info = load_annotator(name)
+    options = {**settings.annotators.get(name, {}), **own}
+    return Chosen(info, options, annotator_settings(info, options))
 
 
 def _check_windows(structures: Collection[Structure], steps: int) -> None:

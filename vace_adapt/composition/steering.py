@@ -14,9 +14,11 @@ import torch
 from einops import einsum
 from torch import Tensor
 
+from vace_adapt.boxes import to_pixels
 from vace_adapt.composing import Structure
 from vace_adapt.composition.pool import AnnotatorPool
 from vace_adapt.composition.refuse import of_structure
+from vace_adapt.conditioning.pixels import to_unit
 from vace_adapt.contract import Annotator
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
@@ -74,11 +76,10 @@ class Steered:
             if not self._region(structure).any():
                 size = "x".join(map(str, self._size))
                 raise InputError(f"controls.structure: region {list(structure.region or ())} holds no pixel of {size}")
-            info, chosen = of_structure(settings, structure)
-            options = {**settings.annotators.get(info.name, {}), **structure.options}
+            info, options, own = of_structure(settings, structure)
             self._annotators.append(pool.rows(info.name, options, f"control of {structure.video}"))
             self._reads.append(structure.video if info.reads == "frames" else None)
-            self.first_frames = max(self.first_frames, info.first_frames(chosen))
+            self.first_frames = max(self.first_frames, info.first_frames(own))
 
     @property
     def generates(self) -> bool:
@@ -130,13 +131,10 @@ class Steered:
     def _region(self, structure: Structure) -> Tensor:
         """1 where a control steers, [h, w]: the pixels whose centres lie in its region."""
         height, width = self._size
-        region = torch.ones((height, width))
-        if structure.region is not None:
-            left, top, right, bottom = structure.region
-            rows, columns = torch.arange(height) + 0.5, torch.arange(width) + 0.5
-            region *= ((rows >= top * height) & (rows < bottom * height))[:, None]
-            region *= ((columns >= left * width) & (columns < right * width))[None]
-        return region.to(self._device)
+        left, top, right, bottom = to_pixels(structure.region or (0, 0, 1, 1), height, width)
+        region = torch.zeros((height, width), device=self._device)
+        region[top:bottom, left:right] = 1.0
+        return region
 
     def _nothing(self, batch: int, count: int) -> Tensor:
         return torch.full((batch, count, *self._size, 3), 128, dtype=torch.uint8)
@@ -158,8 +156,3 @@ def to_levels(frames: Tensor) -> np.ndarray[Any, Any]:
     """Frames of any checked kind as uint8 of numpy."""
     levels = frames if frames.dtype == torch.uint8 else (frames * 255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.numpy())
-
-
-def to_unit(frames: Tensor) -> Tensor:
-    """Frames of any checked kind as float32 within 0..1."""
-    return frames.float() / 255 if frames.dtype == torch.uint8 else frames

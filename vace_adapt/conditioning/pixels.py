@@ -66,13 +66,18 @@ def check_mask(mask: Frames, frames: int, batch: int, height: int, width: int, e
 
 
 def frames_to_pixels(frames: Tensor) -> Tensor:
-    """Checked frames [B, T, H, W, 3] to float32 [B, 3, T, H, W] in [-1, 1]."""
-    return rearrange(_unit(frames), "b t h w c -> b c t h w") * 2 - 1
+    """Frames [B, T, H, W, 3] to float32 [B, 3, T, H, W] in [-1, 1]."""
+    return rearrange(to_unit(frames), "b t h w c -> b c t h w") * 2 - 1
 
 
 def mask_to_pixels(mask: Tensor) -> Tensor:
-    """A checked mask [B, T, H, W] to float32 [B, 1, T, H, W] in [0, 1]."""
-    return rearrange(_unit(mask), "b t h w -> b 1 t h w")
+    """A mask [B, T, H, W] to float32 [B, 1, T, H, W] in [0, 1]."""
+    return rearrange(to_unit(mask), "b t h w -> b 1 t h w")
+
+
+def to_unit(array: Tensor) -> Tensor:
+    """Checked frames or masks as float32 within 0..1."""
+    return array.float() / 255 if array.dtype == torch.uint8 else array
 
 
 def tensor_to_frames(pixels: Tensor) -> Tensor:
@@ -136,10 +141,6 @@ def _checked_values(array: Tensor, name: str) -> Tensor:
     if low < 0 or high > 1:
         raise InputError(f"{name} as float must be within 0..1, not {low:.9g}..{high:.9g}")
     return array
-
-
-def _unit(array: Tensor) -> Tensor:
-    return array.float() / 255 if array.dtype == torch.uint8 else array
 
 
 def _shape(frames: Frames) -> str:

@@ -7,16 +7,15 @@ with models; here a mask or a box is given, or `remove_background` makes an appr
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from math import ceil
 from typing import Any
 
 import cv2
 import numpy as np
 
+from vace_adapt.boxes import Box, to_pixels
 from vace_adapt.errors import InputError
 
 Array = np.ndarray[Any, Any]
-Box = tuple[float, float, float, float]
 
 WHITE = 255
 
@@ -41,7 +40,7 @@ def cut_subject(image: Array, mask: Array | None = None, box: Box | None = None,
         raise InputError("give either a mask or a box of the subject")
     subject = np.zeros(image.shape[:2], bool)
     if box is not None:
-        left, top, right, bottom = _to_pixels(box, *image.shape[:2])
+        left, top, right, bottom = _checked(box, *image.shape[:2])
         subject[top:bottom, left:right] = True
     if mask is not None:
         if mask.dtype != np.uint8 or mask.shape != image.shape[:2]:
@@ -76,7 +75,7 @@ def remove_background(image: Array, box: Box | None = None) -> Array:
         InputError: a box that is not one, or covers the whole picture; or nothing stands out.
     """
     _check_image(image)
-    left, top, right, bottom = _to_pixels((1 / 16, 1 / 16, 15 / 16, 15 / 16) if box is None else box, *image.shape[:2])
+    left, top, right, bottom = _checked((1 / 16, 1 / 16, 15 / 16, 15 / 16) if box is None else box, *image.shape[:2])
     if (bottom - top, right - left) == image.shape[:2]:
         raise InputError("box covers the whole picture: leave some background around the subject")
     with ThreadPoolExecutor(max_workers=1) as thread:
@@ -96,14 +95,14 @@ def _grab_cut(image: Array, rectangle: tuple[int, int, int, int]) -> Array:
     return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8) * 255
 
 
-def _to_pixels(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
+def _checked(box: Box, height: int, width: int) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the pixels whose centres lie in a box."""
     left, top, right, bottom = box
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
         raise InputError(
             f"box must be [left, top, right, bottom] within 0..1 with left < right and top < bottom, not {list(box)}"
         )
-    pixels = ceil(left * width - 0.5), ceil(top * height - 0.5), ceil(right * width - 0.5), ceil(bottom * height - 0.5)
+    pixels = to_pixels(box, height, width)
     if pixels[0] == pixels[2] or pixels[1] == pixels[3]:
         raise InputError(f"box {list(box)} holds no pixel of a {height}x{width} picture")
     return pixels

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vace_adapt.composition.anchors import first_frame
 from vace_adapt.composition.describe import Description, Facts, describe
-from vace_adapt.composition.refuse import check_given, check_options
+from vace_adapt.composition.refuse import check_given, check_options, videos_read
 from vace_adapt.conditioning.references import Reference, references_to_tensor
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.experiments.source import Source
@@ -36,7 +36,7 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
         size = 1, source.height, source.width
         references_to_tensor(given, settings.controls.reference_fit, *size, settings.controls.reference_background)
     if source.videos:
-        check_given(settings.controls, source.videos, mask=mask)
+        check_given(settings.controls, videos_read(settings.controls), source.videos, mask=mask)
     return describe(
         Facts(
             settings=settings.controls,

@@ -110,8 +110,7 @@ def _place_keyframes(session: Session, settings: RunSettings, source: Source) ->
 
 
 def _check_switches(session: Session, settings: RunSettings, source: Source) -> None:
-    time = session.shapes.time
-    last = next(index for index in itertools.count() if time.pixel_start(index + 1) >= source.frames)
+    last = session.shapes.time.chunk_of(source.frames - 1)
     for switch in settings.switches:
         if switch.chunk > last:
             raise InputError(f"switches: there is no chunk {switch.chunk}, {source.frames} frames end with {last}")

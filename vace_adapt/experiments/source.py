@@ -130,34 +130,29 @@ def open_source(settings: RunSettings, info: PipelineInfo) -> Source:
 
 
 def _further(paths: dict[str, Path], video: VideoInfo) -> dict[str, VideoInfo]:
-    """Videos that go along with the input, frame for frame."""
-    further = {}
-    for name, path in paths.items():
-        found = probe(path)
-        if found.frames != video.frames:
-            raise InputError(f"video {name!r} has {found.frames} frames, the input has {video.frames}")
-        if (found.height, found.width) != (video.height, video.width):
-            raise InputError(
-                f"video {name!r} is {found.height}x{found.width} (height x width), the input is "
-                f"{video.height}x{video.width}"
-            )
-        further[name] = replace(found, rate=video.rate)
-    return further
+    """Videos that go along with the input."""
+    return {name: _along(probe(path), video, f"video {name!r}") for name, path in paths.items()}
 
 
 def _mask(path: Path, video: VideoInfo) -> VideoInfo | Path:
-    if is_image(path):
-        height, width = image_size(path, "mask")
-        mask: VideoInfo | Path = path
-    else:
-        mask = probe(path)
-        height, width = mask.height, mask.width
-        if mask.frames != video.frames:
-            raise InputError(f"mask has {mask.frames} frames, the input has {video.frames}")
-        mask = replace(mask, rate=video.rate)
-    if (height, width) != (video.height, video.width):
-        raise InputError(f"mask is {height}x{width} (height x width), the input is {video.height}x{video.width}")
-    return mask
+    if not is_image(path):
+        return _along(probe(path), video, "mask")
+    _check_size(image_size(path, "mask"), video, "mask")
+    return path
+
+
+def _along(info: VideoInfo, video: VideoInfo, name: str) -> VideoInfo:
+    """A video that goes along with the input, frame for frame."""
+    if info.frames != video.frames:
+        raise InputError(f"{name} has {info.frames} frames, the input has {video.frames}")
+    _check_size((info.height, info.width), video, name)
+    return replace(info, rate=video.rate)
+
+
+def _check_size(size: tuple[int, int], video: VideoInfo, name: str) -> None:
+    height, width = size
+    if size != (video.height, video.width):
+        raise InputError(f"{name} is {height}x{width} (height x width), the input is {video.height}x{video.width}")
 
 
 def _shown(settings: RunSettings, video: VideoInfo | None) -> tuple[int, int] | None:

@@ -95,13 +95,13 @@ class Inbox:
         """Add checked videos [B, T, h, w, 3] and their mask [B, T, h, w]."""
         with self._lock:
             if last:
-                self._anchors.check_end(self._anchors.start(self.chunk) + self._queue.frames + given.frames)
+                self._anchors.check_end(self._anchors.time.pixel_start(self.chunk) + self._queue.frames + given.frames)
             self._queue.add(given, last=last)
 
     def anchor(self, pictures: Tensor, mask: Tensor, place: Callable[[int], int]) -> None:
         """Add keyframes, see `Anchors.add`; `place` tells the first one's frame from the number of the next chunk."""
         with self._lock:
-            end = self._anchors.start(self.chunk) + self._queue.frames if self._queue.ended else None
+            end = self._anchors.time.pixel_start(self.chunk) + self._queue.frames if self._queue.ended else None
             self._anchors.add(pictures, mask, place(self.chunk), self.chunk, end)
 
     def change(self, changes: Changes) -> None:

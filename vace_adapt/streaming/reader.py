@@ -15,8 +15,7 @@ from torch import Tensor
 
 from vace_adapt.composing import MAIN
 from vace_adapt.composition.composer import Given
-from vace_adapt.composition.steering import to_unit
-from vace_adapt.conditioning.pixels import Frames, check_frames, check_mask
+from vace_adapt.conditioning.pixels import Frames, check_frames, check_mask, to_unit
 from vace_adapt.conditioning.references import (
     Reference,
     ReferenceImage,
