@@ -1,0 +1,84 @@
+"""Batches of encoded clips: how many of what length, which noise level, which condition, which references."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from latents import CONDITIONS, Latents
+from torch import Tensor
+
+LENGTHS = ((32, 9), (14, 21))
+"""Clips and latent frames of a step, one after another: about as many tokens."""
+
+REFERENCE_SHARES = (0.55, 0.27, 0.12, 0.06)
+"""Of steps with 0, 1, 2 and 3 references."""
+
+UNCONDITIONED = 0.1, 0.45
+"""Share of clips that are given nothing: without and with references."""
+
+
+class Noised(NamedTuple):
+    """Latents on their way to noise.
+
+    Attributes:
+        latents: [B, C, F, h, w].
+        target: the flow, noise minus clean.
+    """
+
+    latents: Tensor
+    target: Tensor
+
+
+def draw_clips(latents: Latents, step: int, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Numbers of the clips of a step [B], and their latent frames."""
+    count, frames = LENGTHS[step % len(LENGTHS)]
+    return torch.randint(len(latents), (count,), generator=generator), frames
+
+
+def draw_sigma(count: int, generator: torch.Generator, shift: float = 3.0) -> Tensor:
+    """Noise levels in (0, 1), more of them high: [count, 1]."""
+    level = torch.rand((count, 1), generator=generator)
+    return shift * level / (1 + (shift - 1) * level)
+
+
+def noised(clean: Tensor, sigma: Tensor, generator: torch.Generator) -> Noised:
+    """Clean latents [B, C, F, h, w] at noise levels [B, F]."""
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    level = sigma[:, None, :, None, None]
+    return Noised((1 - level) * clean + level * noise, noise - clean)
+
+
+def draw_context(
+    latents: Latents, clips: Tensor, frames: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, int]:
+    """What VACE is given for a batch.
+
+    Returns:
+        Clean latents [B, C, R+F, h, w] and control latents [B, 96, R+F, h, w], references in front, and R.
+    """
+    count = int(torch.multinomial(torch.tensor(REFERENCE_SHARES), 1, generator=generator))
+    chosen = torch.randint(CONDITIONS, clips.shape, generator=generator)
+    bare = torch.rand(clips.shape, generator=generator) < UNCONDITIONED[count > 0]
+    control = control_latents(latents, clips, chosen, frames)
+    control[bare] = nothing(latents, frames)
+    clean = latents.video[clips, :, :frames].float()
+    if not count:
+        return clean, control, 0
+    places = torch.rand((len(clips), 3), generator=generator).argsort(dim=1)[:, :count]
+    references = latents.references[clips[:, None], places].float().squeeze(3).transpose(1, 2)
+    rest = torch.zeros((len(clips), 96 - references.shape[1], *references.shape[2:]))
+    in_front = torch.cat([references, rest], dim=1)
+    return torch.cat([references, clean], dim=2), torch.cat([in_front, control], dim=2), count
+
+
+def control_latents(latents: Latents, clips: Tensor, chosen: Tensor, frames: int) -> Tensor:
+    """Control latents [B, 96, F, h, w] of one condition of each clip."""
+    parts = (latents.inactive, latents.reactive, latents.mask)
+    return torch.cat([part[clips, chosen][:, :, :frames].float() for part in parts], dim=1)
+
+
+def nothing(latents: Latents, frames: int) -> Tensor:
+    """Control latents [96, F, h, w] of "nothing given"."""
+    gray = latents.nothing[:, :frames].float()
+    return torch.cat([gray, gray, torch.ones((64, *gray.shape[1:]))])

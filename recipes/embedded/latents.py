@@ -1,0 +1,158 @@
+"""Stage ``latents``: every clip with its conditions and references, encoded once, in shards that are never redone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from conditions import Condition, draw_condition
+from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from vae_parallel import encode
+
+from vace_adapt.conditioning.masks import mask_frames, pack_mask
+from vace_adapt.embedded.world.captions import caption
+from vace_adapt.embedded.world.render import reference, render
+from vace_adapt.embedded.world.scene import draw_scene
+
+Array = np.ndarray[Any, Any]
+
+SHARD = 20
+"""Clips in a file."""
+
+CONDITIONS, REFERENCES = 4, 3
+"""Of each clip."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded clips, in memory.
+
+    Attributes:
+        video: float16 [N, C, F, h, w], normalised like all latents here.
+        inactive, reactive: float16 [N, 4, C, F, h, w].
+        mask: bool [N, 4, 64, F, h, w].
+        references: float16 [N, 3, C, 1, h, w]; a clip with fewer things repeats them.
+        nothing: float16 [C, F, h, w], a gray video.
+        captions: full, and without appearance, for each clip.
+        names: of the conditions of each clip.
+    """
+
+    video: Tensor
+    inactive: Tensor
+    reactive: Tensor
+    mask: Tensor
+    references: Tensor
+    nothing: Tensor
+    captions: list[tuple[str, str]]
+    names: list[list[str]]
+    things: list[int]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+class Codec:
+    """The trained autoencoder with the statistics of its latents.
+
+    Args:
+        vae: the autoencoder.
+        statistics: mean and deviation of each channel, or None while they are measured.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan, statistics: tuple[Tensor, Tensor] | None, device: str = "cpu") -> None:
+        self.vae, self.device = vae.to(device), device
+        mean, deviation = statistics or (torch.zeros(vae.config.z_dim), torch.ones(vae.config.z_dim))
+        self.mean, self.deviation = (each.view(-1, 1, 1, 1).to(device) for each in (mean, deviation))
+
+    @torch.no_grad()
+    def __call__(self, frames: Array) -> Tensor:
+        """Frames 0..255 [T, H, W, 3] to float16 [C, F, h, w]."""
+        pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        mean, _ = encode(self.vae, pixels)
+        return ((mean[0] - self.mean) / self.deviation).half().cpu()
+
+
+def measure_statistics(vae: AutoencoderKLWan, clips: int, first_seed: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each latent channel over videos."""
+    codec = Codec(vae, None)
+    latents = torch.stack([codec(render(draw_scene(seed)).frames) for seed in range(first_seed, first_seed + clips)])
+    return latents.float().mean(dim=(0, 2, 3, 4)), latents.float().std(dim=(0, 2, 3, 4))
+
+
+def write_shard(folder: Path, number: int, codec: Codec, first_seed: int) -> None:
+    """Encode the clips of one shard, unless it is there already."""
+    path = folder / f"shard_{number:04d}.safetensors"
+    if path.exists():
+        return
+    encoded = [_encode(codec, seed) for seed in range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)]
+    tensors = {name: torch.stack([tensors[name] for tensors, _ in encoded]) for name in encoded[0][0]}
+    tensors["nothing"] = codec(np.full((81, 64, 64, 3), 127.5, np.float32))
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished, metadata={"clips": json.dumps([words for _, words in encoded])})
+    os.replace(unfinished, path)
+
+
+def load_latents(folder: Path) -> Latents:
+    """Every shard that is there."""
+    paths = sorted(folder.glob("shard_*.safetensors"))
+    shards = [load_file(path) for path in paths]
+    words = [entry for path in paths for entry in _metadata(path)]
+    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0] if name != "nothing"}
+    return Latents(
+        **joined,
+        nothing=shards[0]["nothing"],
+        captions=[(entry["caption"], entry["plain"]) for entry in words],
+        names=[entry["names"] for entry in words],
+        things=[entry["things"] for entry in words],
+    )
+
+
+def control_of(codec: Codec, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+    """Inactive and reactive latents and mask channels of a condition, as ali-vilab/VACE encodes them."""
+    generate = condition.mask[..., None]
+    kept = np.where(generate, np.float32(127.5), condition.frames)
+    fresh = np.where(generate, condition.frames, np.float32(127.5))
+    mask = torch.from_numpy(condition.mask)[None, None]
+    latents = 1 + (len(condition.mask) - 1) // 4
+    packed = pack_mask(mask, mask_frames("nearest", 0, latents, len(condition.mask)))[0]
+    return codec(kept), codec(fresh), packed
+
+
+def _encode(codec: Codec, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    clip = render(draw_scene(seed))
+    random = np.random.default_rng([seed, 2])
+    conditions = [draw_condition(clip, random) for _ in range(CONDITIONS)]
+    inactive, reactive, mask = (
+        torch.stack(part) for part in zip(*(control_of(codec, c) for c in conditions), strict=True)
+    )
+    things = clip.scene.things
+    references = [codec(reference(things[i % len(things)])[None].astype(np.float32)) for i in range(REFERENCES)]
+    tensors = {
+        "video": codec(clip.frames.astype(np.float32)),
+        "inactive": inactive,
+        "reactive": reactive,
+        "mask": mask,
+        "references": torch.stack(references),
+    }
+    words = {
+        "caption": caption(clip.scene),
+        "plain": caption(clip.scene, appearance=False),
+        "names": [condition.name for condition in conditions],
+        "things": len(things),
+    }
+    return tensors, words
+
+
+def _metadata(path: Path) -> Iterator[dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        yield from json.loads(file.metadata()["clips"])
