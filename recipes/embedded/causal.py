@@ -1,8 +1,8 @@
 """Stages ``causal`` and ``distil``: from the bidirectional base to a student that streams in few steps.
 
 ``causal`` makes a model that denoises a chunk given the clean chunks before it (teacher forcing: clean and noisy copies
-of a clip in one pass). ``distil`` regresses a student onto the end of that model's own sampling path, from each of the few noise
-levels that the pipeline steps through. Neither ever sees a context block.
+of a clip in one pass). ``distil`` regresses a student onto the end of that model's own sampling path, from each of the
+few noise levels that the pipeline steps through. Neither ever sees a context block.
 """
 
 from __future__ import annotations
