@@ -29,7 +29,7 @@ def scale_zero_is_the_base(pipe: Any, base: Any) -> None:
 
 
 def zero_hints_are_the_base(base: Any) -> None:
-    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    pipe = load_pipeline("longlive", seed=0, device="cpu", dtype="float32")
     for block in pipe.context.vace_blocks:
         torch.nn.init.zeros_(block.proj_out.weight)
         torch.nn.init.zeros_(block.proj_out.bias)

@@ -18,6 +18,7 @@ from vace_adapt.contract import (
     ChunkReport,
     ChunkShapes,
     Comparison,
+    EmbeddedBase,
     PipelineInfo,
     PipelineParts,
     PipelineSettings,
@@ -83,6 +84,10 @@ class PipelineHooks:
         return self._expect(
             "vace_tiny_pipeline", PipelineParts, self._hook.vace_tiny_pipeline(settings=settings, seed=seed)
         )
+
+    def embedded_base(self, settings: PipelineSettings) -> EmbeddedBase | None:
+        came = self._hook.vace_embedded_base(settings=settings)
+        return None if came is None else self._expect("vace_embedded_base", EmbeddedBase, came)
 
     def locate_blocks(self, model: nn.Module, layout: str) -> BlockMap:
         return self._expect("vace_locate_blocks", BlockMap, self._hook.vace_locate_blocks(model=model, layout=layout))

@@ -24,6 +24,7 @@ from vace_adapt.contract import (
     ChunkReport,
     ChunkShapes,
     Comparison,
+    EmbeddedBase,
     PipelineInfo,
     PipelineParts,
     PipelineSettings,
@@ -125,7 +126,22 @@ def vace_tiny_pipeline(settings: PipelineSettings, seed: int) -> PipelineParts:
     :param seed: same seed, same bits.
     :returns: parts with ``trained=False`` and ``control_layers`` set.
 
-    What the conformance suite and every test run on. Called once per `load_pipeline` without weights.
+    What the conformance suite and most tests run on. Called once per `load_pipeline` without weights where a seed is
+    named, or where the plugin ships no trained base model.
+    """
+
+
+@hookspec(firstresult=True)
+def vace_embedded_base(settings: PipelineSettings) -> EmbeddedBase | None:
+    """Name the tiny trained base model that ships with the plugin.
+
+    Optional. First result. A plugin without one has random weights where none are named.
+
+    :param settings: as for `vace_load_pipeline`; windows, steps and chunk sizes hold.
+    :returns: its file and the settings to load it with. It is a student of the embedded family's bidirectional base
+        (`vace_adapt.embedded.family`), whose context blocks, autoencoder and text encoder it is used with.
+
+    Must not import torch or read a file. Called once per `load_pipeline` without weights.
     """
 
 
@@ -314,4 +330,4 @@ REQUIRED_HOOKS = (
     "vace_cache_ops",
     "vace_stream",
 )
-OPTIONAL_HOOKS = ("vace_decode", "vace_replay", "vace_chunk_done")
+OPTIONAL_HOOKS = ("vace_embedded_base", "vace_decode", "vace_replay", "vace_chunk_done")

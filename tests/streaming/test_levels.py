@@ -99,7 +99,7 @@ def test_one_reference_is_no_list(pipe):
 
 def test_compiled_blocks_serve_every_set_of_references_with_one_graph(pipe):
     given = [Reference(picture(0), 0.5), picture(1)]
-    compiled = load_pipeline("longlive", device="cpu", dtype="float32").compile(backend="aot_eager")
+    compiled = load_pipeline("longlive", seed=0, device="cpu", dtype="float32").compile(backend="aot_eager")
     torch._dynamo.reset()
     counters.clear()
     with torch._dynamo.config.patch(error_on_recompile=True):

@@ -199,7 +199,7 @@ def test_observers_see_every_chunk_and_change_nothing(pipe):
             self.reports.append(report)
 
     observer = Observer()
-    watched = load_pipeline("longlive", device="cpu", dtype="float32", observers=[observer])
+    watched = load_pipeline("longlive", seed=0, device="cpu", dtype="float32", observers=[observer])
     assert same(stream(watched, 3), stream(pipe, 3))
     assert [(r.index, r.latent_start, r.latents, r.pixels) for r in observer.reports] == [
         (0, 0, 3, 9), (1, 3, 3, 12), (2, 6, 3, 12),

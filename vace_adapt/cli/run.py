@@ -12,6 +12,7 @@ from vace_adapt.config.compose import compose_config
 from vace_adapt.config.settings import RunSettings, validate
 from vace_adapt.errors import SettingsError
 from vace_adapt.experiments.source import open_source
+from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
 
 
@@ -43,7 +44,7 @@ def _run(settings: RunSettings) -> int:
     for ignored in description.ignored:
         print(f"ignored: {ignored}")
     if settings.weights.embedded:
-        print("the embedded tiny weights are random (untrained): the output shows that the path works, not a picture")
+        print(_embedded(hooks, settings))
     print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")
     from vace_adapt.experiments.run import run
 
@@ -57,3 +58,10 @@ def _run(settings: RunSettings) -> int:
     print(f"sheet    {result.sheet}")
     print(f"metrics  {result.metrics}")
     return INTERRUPTED if result.interrupted else DONE
+
+
+def _embedded(hooks: PipelineHooks, settings: RunSettings) -> str:
+    """What a run without weights runs on."""
+    if hooks.embedded_base(settings.pipeline) is None:
+        return "this pipeline ships no trained weights, its tiny ones are random: the output shows that the path works"
+    return "no weights are named: toy models trained on moving shapes make a toy video"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -165,8 +166,21 @@ class PipelineSettings(Frozen):
     name: str
 
 
+@dataclass(frozen=True)
+class EmbeddedBase:
+    """The tiny trained base model that ships with a plugin (`vace_embedded_base`).
+
+    Attributes:
+        file: of the model, as ``weights.base`` takes it.
+        settings: the ones asked for, with the model's own sizes.
+    """
+
+    file: str
+    settings: PipelineSettings
+
+
 class WeightsSettings(Frozen):
-    """Where the weights are. Each is a path or a hub id ``org/name``; all None means the embedded tiny pipeline.
+    """Where the weights are. Each is a path or a hub id ``org/name``; all None means the embedded tiny weights.
 
     Attributes:
         base: the streaming base model.

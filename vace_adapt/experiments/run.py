@@ -73,7 +73,6 @@ def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) ->
         settings=settings.pipeline,
         device=settings.device,
         dtype=settings.dtype,
-        seed=settings.seed,
     )
     if settings.compile:
         pipeline.compile()

@@ -16,13 +16,12 @@ from vace_adapt.composing import MAIN
 from vace_adapt.composition.canvas import best_canvas, place_in
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import PipelineInfo
+from vace_adapt.embedded.family import FAMILY_SIZE
 from vace_adapt.errors import InputError, VideoError
 from vace_adapt.images import is_image
 from vace_adapt.video.read import VideoInfo, frames_at, image_size, probe, read_frames, read_image
 
 Array = np.ndarray[Any, Any]
-
-EMBEDDED_AREA = 96 * 160
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,9 @@ def _size(settings: RunSettings, info: PipelineInfo, shown: tuple[int, int] | No
     if settings.height is not None and settings.width is not None:
         return settings.height, settings.width
     native = info.video
-    area = settings.area or (EMBEDDED_AREA if settings.weights.embedded else native.height * native.width)
-    height, width = shown or (native.height, native.width)
+    usual = (FAMILY_SIZE, FAMILY_SIZE) if settings.weights.embedded else (native.height, native.width)
+    area = settings.area or math.prod(usual)
+    height, width = shown or usual
     unit = next(iter(info.backbones.values())).unit
     if settings.controls.outpaint is not None and shown is not None:
         return best_canvas(height, width, settings.controls.outpaint, area, math.lcm(*unit))

@@ -11,6 +11,7 @@ from torch import nn
 
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.contract import PipelineParts, PipelineSettings, WeightsSettings
+from vace_adapt.embedded.family import family_weights
 from vace_adapt.embedded.tiny import tiny_context_path
 from vace_adapt.errors import InputError, SettingsError, closest
 from vace_adapt.facade import PipelineHooks
@@ -32,21 +33,21 @@ def load_pipeline(
     layout: str | None = None,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     observers: Iterable[object] = (),
 ) -> Pipeline:
     """Load a pipeline.
 
     Args:
         name: an installed pipeline; ``vace-adapt list`` shows them.
-        weights: paths or hub ids, see `WeightsSettings`; nothing given means the embedded tiny pipeline.
+        weights: paths or hub ids, see `WeightsSettings`; nothing given means the embedded tiny weights.
         settings: the plugin's numbers; what is not named has the official default.
         model: a live base model of the official repository, to use instead of ``weights.base``.
         layout: which of the plugin's declared layouts `model` has.
         device: ``auto`` (cuda, else mps, else cpu), or any torch device. A live model stays where it is.
         dtype: ``auto`` (bfloat16 on cuda, else float32), ``float32``, ``bfloat16`` or ``float16``. A live model keeps
             its own.
-        seed: of the embedded tiny weights.
+        seed: of random tiny weights, in place of the embedded trained ones; for tests.
         observers: objects implementing `vace_chunk_done`.
 
     Raises:
@@ -64,7 +65,10 @@ def load_pipeline(
         raise SettingsError(f"pipeline.name: the settings are for {numbers.name!r}, the pipeline is {name!r}")
     files = validated(WeightsSettings, weights or {}, "weights")
     if model is None and files.embedded:
-        return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed, download=files.download)
+        shipped = hooks.embedded_base(numbers) if seed is None else None
+        if shipped is None:
+            return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed or 0, download=files.download)
+        numbers, files = shipped.settings, family_weights(shipped.file, download=files.download)
     parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, chosen_layout)
     return Pipeline(hooks, parts, _context(files, parts), live=model is not None, download=files.download)
 
