@@ -22,7 +22,7 @@ def pipe():
     """The tiny LongLive pipeline. Shared: tests must not change it."""
     from vace_adapt import load_pipeline
 
-    return load_pipeline("longlive", device="cpu", dtype="float32")
+    return load_pipeline("longlive", seed=0, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +30,6 @@ def base():
     """The base model alone: the same weights without any context path."""
     from vace_adapt import load_pipeline
 
-    pipe = load_pipeline("longlive", device="cpu", dtype="float32")
+    pipe = load_pipeline("longlive", seed=0, device="cpu", dtype="float32")
     pipe.detach()
     return pipe
