@@ -37,9 +37,9 @@ def tasks() -> list[Task]:
 
 def write_files(folder: Path) -> None:
     """The files the table speaks of: 21 frames of the bundled clip and what goes with them."""
-    for name, source in (("video", "control"), ("depth", "control"), ("mask", "mask")):
-        write_video(folder / f"{name}.mp4", frames(CLIP / f"{source}.mp4")[:21])
-    write_video(folder / "clip.mp4", frames(CLIP / "control.mp4")[30:35])
+    for name in ("video", "depth", "mask"):
+        write_video(folder / f"{name}.mp4", frames(CLIP / f"{name}.mp4")[:21])
+    write_video(folder / "clip.mp4", frames(CLIP / "video.mp4")[30:35])
     mask = np.where(frames(CLIP / "mask.mp4")[0] > 127, 255, 0).astype(np.uint8)
     Image.fromarray(mask).save(folder / "mask.png")
     for name in "abc":

@@ -127,5 +127,5 @@ def test_every_preset_is_in_the_table_or_controls_nothing():
 
 
 def test_the_clip_that_the_tests_use_is_the_bundled_one():
-    assert np.array_equal(frames(CLIP / "control.mp4").shape, (45, 96, 160, 3))
+    assert np.array_equal(frames(CLIP / "control.mp4").shape, (45, 64, 64, 3))
     assert CLIP.is_relative_to(ROOT)

@@ -338,5 +338,5 @@ def test_bad_input_is_refused_before_torch_is_imported():
 
 def test_the_bundled_clip_is_as_long_as_four_chunks():
     control, mask = probe(CLIP / "control.mp4"), probe(CLIP / "mask.mp4")
-    assert (control.frames, control.height, control.width, control.rate) == (45, 96, 160, 16)
-    assert (mask.frames, mask.height, mask.width) == (45, 96, 160)
+    assert (control.frames, control.height, control.width, control.rate) == (45, 64, 64, 16)
+    assert (mask.frames, mask.height, mask.width) == (45, 64, 64)

@@ -14,7 +14,8 @@ COLUMNS = 8
 MARGIN = 6
 LABEL_WIDTH = 76
 HEADER = 20
-TALLEST = 160
+TALLEST = 192
+"""Pixels of a picture's height on the sheet: larger ones are shrunk to it, smaller ones enlarged by a whole number."""
 
 
 class ContactSheet:
@@ -43,7 +44,7 @@ class ContactSheet:
         moments = self._spread()
         shown = [i for i in range(len(self._rows)) if any(pictures[i] is not None for _, pictures in moments)]
         height, width = next(p.shape[:2] for _, pictures in moments for p in pictures if p is not None)
-        zoom = min(1.0, TALLEST / height) if height > TALLEST else max(1, TALLEST // (2 * height))
+        zoom = TALLEST / height if height > TALLEST else TALLEST // height
         size = (round(width * zoom), round(height * zoom))
         sheet = Image.new(
             "RGB",
