@@ -112,7 +112,7 @@ def save_grounding_dino(folder: Path, **changes: Any) -> Path:
         encoder_ffn_dim=32, decoder_ffn_dim=32, encoder_attention_heads=4, decoder_attention_heads=4, **changes,
     )  # fmt: skip
     _save(GroundingDinoForObjectDetection, config, folder)
-    GroundingDinoImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
+    GroundingDinoImageProcessorPil(size={"shortest_edge": 128, "longest_edge": 192}).save_pretrained(folder)
     BertTokenizer(vocab={word: i for i, word in enumerate(WORDS)}).save_pretrained(folder)
     return folder
 
