@@ -43,6 +43,7 @@ class Latents:
         nothing: float16 [C, F, h, w], a gray video.
         captions: full, and without appearance, for each clip.
         names: of the conditions of each clip.
+        things: in each clip.
     """
 
     video: Tensor
