@@ -66,10 +66,21 @@ class Codec:
     Args:
         vae: the autoencoder.
         statistics: mean and deviation of each channel, or None while they are measured.
+        device: where it runs.
+        fast: encode videos as a compiled graph in bfloat16, three times as fast on a CPU; latents are then off by about
+            half a percent.
     """
 
-    def __init__(self, vae: AutoencoderKLWan, statistics: tuple[Tensor, Tensor] | None, device: str = "cpu") -> None:
-        self.vae, self.device = vae.to(device), device
+    def __init__(
+        self,
+        vae: AutoencoderKLWan,
+        statistics: tuple[Tensor, Tensor] | None,
+        device: str = "cpu",
+        *,
+        fast: bool = False,
+    ) -> None:
+        self.vae, self.device, self.fast = vae.to(device), device, fast
+        self._video = torch.compile(encode) if fast else encode
         mean, deviation = statistics or (torch.zeros(vae.config.z_dim), torch.ones(vae.config.z_dim))
         self.mean, self.deviation = (each.view(-1, 1, 1, 1).to(device) for each in (mean, deviation))
         self._gray: dict[tuple[int, ...], Tensor] = {}
@@ -85,8 +96,9 @@ class Codec:
     @torch.no_grad()
     def _encoded(self, frames: Array) -> Tensor:
         pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        mean, _ = encode(self.vae, pixels)
-        return ((mean[0] - self.mean) / self.deviation).half().cpu()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.fast):
+            mean, _ = (self._video if len(frames) > 1 else encode)(self.vae, pixels)
+        return ((mean[0].float() - self.mean) / self.deviation).half().cpu().contiguous()
 
 
 def measure_statistics(vae: AutoencoderKLWan, clips: int, first_seed: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ class Recipe:
         train_vae(self.folder / "vae", self.steps["vae"], first_seed=VAE_SEED, device=self.device)
         path = self.folder / "statistics.pt"
         if not path.exists():
-            torch.save(measure_statistics(self._vae(), 24, VAE_SEED), path)
+            torch.save(measure_statistics(_vae(self.folder), 24, VAE_SEED), path)
 
     def latents(self) -> None:
         shards = range(-(-self.clips // SHARD))
@@ -92,17 +93,9 @@ class Recipe:
 
     # --- what earlier stages made -------------------------------------------------------------------------------------
 
-    def _vae(self) -> AutoencoderKLWan:
-        vae = new_vae()
-        vae.load_state_dict(self._state("vae")["vae"])
-        return vae.eval().requires_grad_(False)
-
-    def _codec(self) -> Codec:
-        return Codec(self._vae(), torch.load(self.folder / "statistics.pt", weights_only=True), self.device)
-
     def _write(self, number: int) -> int:
         torch.set_num_threads(1)
-        write_shard(self.folder / "latents", number, self._codec(), TRAINING_SEED)
+        write_shard(self.folder / "latents", number, _codec(self.folder, self.device), TRAINING_SEED)
         return number
 
     def _latents(self) -> Latents:
@@ -121,10 +114,26 @@ class Recipe:
         return path.eval().requires_grad_(False)
 
     def _state(self, stage: str) -> dict[str, dict[str, torch.Tensor]]:
-        parts: dict[str, dict[str, torch.Tensor]] = torch.load(
-            self.folder / stage / "state.pt", map_location="cpu", weights_only=True
-        )["parts"]
-        return parts
+        return _parts(self.folder / stage)
+
+
+@cache
+def _codec(folder: Path, device: str) -> Codec:
+    """One for each process, since it is compiled."""
+    return Codec(_vae(folder), torch.load(folder / "statistics.pt", weights_only=True), device, fast=True)
+
+
+def _vae(folder: Path) -> AutoencoderKLWan:
+    vae = new_vae()
+    vae.load_state_dict(_parts(folder / "vae")["vae"])
+    return vae.eval().requires_grad_(False)
+
+
+def _parts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """What a stage has made so far."""
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    parts: dict[str, dict[str, torch.Tensor]] = state["parts"]
+    return parts
 
 
 def main() -> None:
