@@ -10,6 +10,7 @@ import inspect
 import levels
 import oracles
 import pytest
+import reuse
 import torch
 from support import patch
 
@@ -80,6 +81,21 @@ def hints_not_quite(real):
         return real(self, latents, timestep, text, layer_cache, None if hints is None else shifted)
 
     return forward
+
+
+def one_step_longer(real):
+    return lambda scales, every: real(scales, every + 1 if every > 1 else 1)
+
+
+def whatever_the_scales(real):
+    return lambda scales, every: real([scales[-1]] * len(scales), every)
+
+
+def clean_pass_reuses(real):
+    def hints(self, inputs, *, step, sigma):
+        return real(self, inputs, step=len(self._steps) - 1 if step < 0 else step, sigma=sigma)
+
+    return hints
 
 
 def never_made_anew(real):
@@ -171,6 +187,15 @@ MUTANTS = {
     ),
     "no map": (patch(context_stream, "control_scales", no_map), levels.a_map_is_a_scale_for_every_token),
     "a schedule one chunk late": (patch(Schedule, "at", one_chunk_late), levels.a_ramp_is_a_scale_for_each_chunk),
+    "hints are added one step longer": (
+        patch(context_chunk, "made_at", one_step_longer), reuse.reused_hints_are_those_recorded,
+    ),
+    "hints are added whatever the scales": (
+        patch(context_chunk, "made_at", whatever_the_scales), reuse.reused_hints_are_those_recorded,
+    ),
+    "a clean pass has the last step's hints": (
+        patch(context_chunk.ChunkContext, "_hints", clean_pass_reuses), reuse.reused_hints_are_those_recorded,
+    ),
     "hints are not quite added": (patch(CausalWan, "forward", hints_not_quite), oracles.zero_hints_are_the_base),
     "an old prompt is remembered": (
         patch(ReferenceRows, "remembered", never_made_anew), oracles.cached_references_equal_recomputed_ones,

@@ -51,6 +51,10 @@ class ControlSettings(Frozen):
         kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone
             would write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls
             of past chunks are gone.
+        hint_reuse: N: hints are made anew at denoise steps 0, N, 2N, ... of a chunk, and added again at the steps
+            between; 1 makes every step's own. Lossy: hints depend on the noisy latents and on the timestep. A step
+            whose scales are not those of the step at which the hints were made makes its own, and so does a clean pass
+            with hints, since its latents are finished and no denoise step has its level. Holds one set of hints.
     """
 
     structure: tuple[Structure, ...] = (Structure(annotator="plain"),)
@@ -69,6 +73,7 @@ class ControlSettings(Frozen):
     max_references: Annotated[int, Field(ge=1)] = 4
     mask_time: MaskTime = "group"
     kv_policy: KvPolicy = "hint_free"
+    hint_reuse: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _has_a_picture_of_what_it_preserves(self) -> ControlSettings:

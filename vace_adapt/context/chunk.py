@@ -13,6 +13,7 @@ from torch import Tensor
 from vace_adapt.attention.rope import Rotation
 from vace_adapt.context.blocks import ReferenceLayer
 from vace_adapt.context.parts import Part, parts
+from vace_adapt.context.reuse import StepScales, made_at
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints, HintSource
 from vace_adapt.errors import AttachError, SessionError
@@ -34,6 +35,7 @@ class ChunkContext:
         chunk: its number, for schedules.
         control_factors: [S, B, F, rows, columns] within 0..100, S being 1 or the number of denoise steps: multiplies
             the control's scale token by token; None for 1.
+        hint_reuse: hints are made anew at every hint_reuse-th denoise step, and added again at the steps between.
 
     Raises:
         InputError: factors that do not fit the chunk.
@@ -48,13 +50,17 @@ class ChunkContext:
         *,
         chunk: int = 0,
         control_factors: Tensor | None = None,
+        hint_reuse: int = 1,
     ) -> None:
         self._stream = stream
         self._path = stream.path
         self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._batch, self._frames = shape
         self._entries: dict[Given, Tensor] = {}
-        self._steps = self._parts(chunk, control is not None, control_factors)
+        self._key = object()
+        scales = self._scales(chunk, control is not None, control_factors)
+        self._steps = [parts(*own, self._path.device) for own in scales]
+        self._made_at = made_at(scales, hint_reuse)
         needed = [part for step in self._steps for part in step]
         sets = {part.references for part in needed}
         self._references = {chosen: stream.references(chosen) for chosen in sets if chosen}
@@ -88,18 +94,28 @@ class ChunkContext:
         """
         if not -1 <= step < len(self._steps):
             raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
-        needed = self._steps[step]
-        return partial(self._hints, needed=needed, step=step, sigma=sigma) if needed else None
+        return partial(self._hints, step=step, sigma=sigma) if self._steps[step] else None
 
-    def _hints(self, inputs: BlockInputs, *, needed: Sequence[Part], step: int, sigma: float) -> Hints:
+    def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
+        """Made now, or at an earlier step of the chunk that this one shares them with."""
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
+        last, first = self._stream.last_hints, step if step < 0 else self._made_at[step]
+        if first < step and (found := last.of((self._key, first))) is not None:
+            return found
+        last.drop()
+        hints = self._made(inputs, step, sigma)
+        if step >= 0 and self._made_at.count(first) > 1:
+            last.keep((self._key, first), hints)
+        return hints
+
+    def _made(self, inputs: BlockInputs, step: int, sigma: float) -> Hints:
         base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
         inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
         self._stream.take_prompt(inputs.text)
         total: list[Tensor] = []
-        for part in needed:
+        for part in self._steps[step]:
             hints = self._part(part, inputs, step, sigma)
             total = [a + b for a, b in zip(total, hints, strict=True)] if total else hints
         return {layer: hint.to(base_dtype) for layer, hint in self._weighted(total)}
@@ -154,8 +170,8 @@ class ChunkContext:
 
     # --- made with the chunk ------------------------------------------------------------------------------------------
 
-    def _parts(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[list[Part]]:
-        """The context passes of every denoise step."""
+    def _scales(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[StepScales]:
+        """Scales of the inputs at every denoise step."""
         stream = self._stream
         if controlled:
             controls = stream.control_scales(chunk, (self._batch, self._frames), factors)
@@ -164,8 +180,7 @@ class ChunkContext:
         found = []
         for step, control in enumerate(controls):
             common = stream.scale.references_at(chunk, step)
-            references = [common * scale for scale in stream.reference_scales]
-            found.append(parts(control, references, self._path.device))
+            found.append((control, [common * scale for scale in stream.reference_scales]))
         return found
 
     def _rotations_with(self, references: int) -> tuple[Rotation, ...]:

@@ -15,7 +15,8 @@ Forms:
         "nothing given" behind them, and there are no reference rows. Kept for comparison.
 
 Remembered exactly: the projected control tokens (per chunk), text keys and values (per prompt), reference rows
-(`cached`). Never remembered: hints. They depend on the noisy latents and on the timestep.
+(`cached`). Hints depend on the noisy latents and on the timestep, so keeping them is lossy and has to be asked for
+(`vace_adapt.context.reuse`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.parts import control_scales
 from vace_adapt.context.references import ReferenceRows, References
+from vace_adapt.context.reuse import LastHints
 from vace_adapt.controls import ReferenceForm
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
@@ -47,6 +49,7 @@ class ContextStream:
 
     Attributes:
         grid: token rows and columns of a latent frame.
+        last_hints: kept for later steps of the chunk that made them.
         reference_scales: of the references in force, one for each.
     """
 
@@ -64,6 +67,7 @@ class ContextStream:
         self.scale = scale
         self.steps = steps
         self.text = TextMemory(list(path.vace_blocks))
+        self.last_hints = LastHints()
         self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self.reference_scales: tuple[float, ...] = ()
@@ -143,4 +147,4 @@ class ContextStream:
             for chosen, rows in self._rows.items()
             for name, tensor in rows.tensors().items()
         }
-        return {**self.text.tensors(), **remembered}
+        return {**self.text.tensors(), **remembered, **self.last_hints.tensors()}

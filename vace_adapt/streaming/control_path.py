@@ -132,7 +132,7 @@ class ControlPath:
             [chosen[i] for i in heard],
         )
 
-    def chunk(self, chunk: int, composed: Composed | None) -> ChunkContext:
+    def chunk(self, chunk: int, composed: Composed | None, hint_reuse: int = 1) -> ChunkContext:
         """Encode what was given for a chunk, if any of its denoise steps uses it."""
         shape = len(self._seeds), self._shapes.time.latents(chunk)
         factors = None if composed is None else composed.factors
@@ -142,7 +142,9 @@ class ControlPath:
             self._encoder.skip(chunk)
             encoded = None
         nothing = partial(self._encoder.nothing, chunk)
-        return ChunkContext(self._context, shape, encoded, nothing, chunk=chunk, control_factors=factors)
+        return ChunkContext(
+            self._context, shape, encoded, nothing, chunk=chunk, control_factors=factors, hint_reuse=hint_reuse
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
