@@ -16,11 +16,11 @@ FADING = HintScale(control_schedule=Schedule(steps=((1, 1.0), (2, 0.5))))
 LATE = HintScale(control_schedule=Schedule(start_step=1))
 
 PLANS: dict[str, tuple[dict[str, Any], Sequence[int]]] = {
-    "2": ({"controls": {"hint_reuse": 2}}, (0, 0, 2, 2)),
-    "3": ({"controls": {"hint_reuse": 3}}, (0, 0, 0, 3)),
+    "clean passes with hints": ({"controls": {"hint_reuse": 4, "kv_policy": "with_hints"}}, (0, 0, 0, 0)),
     "once a chunk, scales change": ({"controls": {"hint_reuse": 4}, "scale": FADING}, (0, 0, 2, 2)),
     "once a chunk, begins late": ({"controls": {"hint_reuse": 4}, "scale": LATE}, (0, 1, 1, 1)),
-    "clean passes with hints": ({"controls": {"hint_reuse": 4, "kv_policy": "with_hints"}}, (0, 0, 0, 0)),
+    "2": ({"controls": {"hint_reuse": 2}}, (0, 0, 2, 2)),
+    "3": ({"controls": {"hint_reuse": 3}}, (0, 0, 0, 3)),
 }
 """Options of a stream, and for each denoise step the one at which its hints are made."""
 
@@ -28,10 +28,10 @@ PLANS: dict[str, tuple[dict[str, Any], Sequence[int]]] = {
 def recorded(pipe: Any, options: dict[str, Any]) -> list[Tensor]:
     """Latents of every chunk, and the keys in the cache behind the last; over a prompt switch."""
     with opened(pipe, references=[picture()], **options) as session:
-        session.feed(frames(33), last=True)
+        session.feed(frames(21), last=True)
         made = []
-        for index in range(3):
-            if index == 2:
+        for index in range(2):
+            if index == 1:
                 session.update(prompt="a dog")
             made.append(next(session).latents.clone())
         return [*made, session.cache.ring.keys.clone()]

@@ -1,4 +1,4 @@
-"""Hints that are added again at later denoise steps of a chunk (``controls.hint_reuse``): which, and where they are kept.
+"""Hints that are added again at later denoise steps of a chunk (``controls.hint_reuse``): which, and where they lie.
 
 Lossy: hints depend on the noisy latents and on the timestep, and those of another step are not this step's.
 """

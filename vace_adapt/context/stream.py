@@ -7,6 +7,13 @@ at temporal positions 0 .. R-1 and chunk rows at R .. R+F-1, as in batch VACE, w
 [reference | 0 | 0] plus the base's token of the reference latent, noised to the step's level with a noise that is fixed
 for the stream.
 
+With ``context_frames`` K the rows of the k = min(K, frames so far) latent frames in front of the chunk stand between
+the two: [reference rows | past rows | chunk rows], at positions 0 .. R-1, R .. R+k-1 and R+k .. R+k+F-1. Chunk rows and
+past rows attend to each other, whatever the form. A past row starts as the projected control token of what was given
+for its frame ("nothing given", where nothing was) plus the base's token of the frame's finished latent, noised to the
+step's level with a noise that is fixed for the frame. Where a pass is one without the control, what was given before is
+not shown either: a control that is not heard has no past.
+
 Forms:
     joint: reference rows and chunk rows attend to each other; computed anew in every pass.
     cached: reference rows attend to themselves only. Their keys and values then depend on references, prompt and step,
@@ -73,7 +80,7 @@ class ContextStream:
         self.reference_scales: tuple[float, ...] = ()
         self._references: References | None = None
         self._rows: dict[tuple[int, ...], ReferenceRows] = {}
-        self._patch_embedding = patch_embedding
+        self.patch_embedding = patch_embedding
         self._rope = rope
         self._new_prompt = True
         self._rotations: dict[tuple[int, int], Rotation] = {}
@@ -125,7 +132,7 @@ class ContextStream:
         """Rows of some of the references in force."""
         assert self._references is not None
         if chosen not in self._rows:
-            self._rows[chosen] = ReferenceRows(self.path, self._patch_embedding, self._references.only(chosen))
+            self._rows[chosen] = ReferenceRows(self.path, self.patch_embedding, self._references.only(chosen))
         return self._rows[chosen]
 
     def take_prompt(self, text: Tensor) -> None:

@@ -107,6 +107,8 @@ class ChunkMaker:
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
         )
         latents, frames = self._loop.make(chunk)
+        if self.path is not None:
+            self.path.finished(index, latents)
         if self.settings.preserve == "pixel" and heard is not None:
             frames = keep_pixels(frames, heard, self.settings.seam)
         return Made(frames, latents, composed, context is not None and context.runs)
