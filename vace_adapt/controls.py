@@ -51,6 +51,13 @@ class ControlSettings(Frozen):
         kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone
             would write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls
             of past chunks are gone.
+        hint_reuse: N: hints are made anew at denoise steps 0, N, 2N, ... of a chunk, and added again at the steps
+            between; 1 makes every step's own. Lossy: hints depend on the noisy latents and on the timestep. A step
+            whose scales are not those of the step at which the hints were made makes its own, and so does a clean pass
+            with hints, since its latents are finished and no denoise step has its level. Holds one set of hints.
+        context_frames: K: the rows of so many latent frames before a chunk stand in front of its own in the context
+            path, as far as there are any, so that chunks of few latents have a past there; see
+            `vace_adapt.context.stream`. 0 shows none.
     """
 
     structure: tuple[Structure, ...] = (Structure(annotator="plain"),)
@@ -69,11 +76,22 @@ class ControlSettings(Frozen):
     max_references: Annotated[int, Field(ge=1)] = 4
     mask_time: MaskTime = "group"
     kv_policy: KvPolicy = "hint_free"
+    hint_reuse: Annotated[int, Field(ge=1)] = 1
+    context_frames: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _has_a_picture_of_what_it_preserves(self) -> ControlSettings:
         if self.outpaint is not None and self.outpaint.vace_edge and self.preserve != "model":
             raise ValueError(f"outpaint.vace_edge keeps pixels without a picture, so preserve={self.preserve} cannot")
+        return self
+
+    @model_validator(mode="after")
+    def _has_rows_for_its_past(self) -> ControlSettings:
+        if self.context_frames and self.reference_form == "references_only":
+            raise ValueError(
+                f"context_frames {self.context_frames} has no rows in reference_form=references_only: "
+                "use cached or joint"
+            )
         return self
 
     @field_validator("structure", mode="before")

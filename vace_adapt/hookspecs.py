@@ -222,7 +222,8 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Every estimate of the
         finished latents goes through ``chunk.keep(latents)`` (capability ``preserve_latents``).
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
-        normalisation.
+        normalisation. Core copies them where later chunks are shown their past (``controls.context_frames``): noised,
+        they must be what the patch embedding takes.
 
     All randomness comes from ``chunk.noise``. Everything that outlives a chunk is in ``stream.cache`` or local to the
     generator: two streams of one model never meet. Called once per stream.

@@ -21,11 +21,11 @@ def graphs():
     torch._dynamo.reset()
 
 
-def switched(pipe, chunks: int, references) -> list[torch.Tensor]:
+def switched(pipe, chunks: int, references, **controls) -> list[torch.Tensor]:
     """A controlled stream that fills its window, slides, and switches its prompt."""
     made = []
-    with pipe.stream("a red ball", height=32, width=48, references=references) as session:
-        session.feed(frames(9 + 12 * (chunks - 1)), last=True)
+    with pipe.stream("a red ball", height=32, width=48, references=references, controls=controls) as session:
+        session.feed(frames(session.shapes.time.pixel_start(chunks)), last=True)
         for index in range(chunks):
             if index == chunks - 2:
                 session.update(prompt="a blue cube")
@@ -43,6 +43,18 @@ def test_one_graph_for_each_kind_of_block_over_a_stream(graphs, references, rope
     assert graphs() == 2, "the base's block and the context block"
     switched(compiled, 3, references)
     assert graphs() == 2, "and none for another stream"
+
+
+@pytest.mark.parametrize("form", ["cached", "joint"])
+@pytest.mark.parametrize("chunk_latents", [1, 3])
+def test_a_past_that_grows_takes_no_other_graph(graphs, form, chunk_latents):
+    settings = {"chunk_latents": chunk_latents, "sink": chunk_latents}
+    plain, compiled = (load_pipeline("longlive", settings=settings, device="cpu") for _ in range(2))
+    options = {"references": [picture()], "context_frames": 4, "hint_reuse": 2, "reference_form": form}
+    expected = switched(plain, 7, **options)
+    compiled.compile(backend="aot_eager")
+    assert distance(switched(compiled, 7, **options), expected) < 1e-5
+    assert graphs() == 2, "the base's block and the context block"
 
 
 def test_references_that_come_and_go_take_one_more_graph(graphs):

@@ -150,3 +150,14 @@ def test_recent_latents_come_back_in_order_of_time():
         first, latents = recent.newest()
         assert latents.flatten().tolist() == list(range(first, start + 3))
     assert first == 5
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_of_a_chunk_longer_than_the_ring_the_last_latents_stay(slots):
+    recent = RecentLatents(slots, (1, 1, 3, 1, 1), torch.float32, CPU)
+    assert recent.newest()[1].shape[2] == 0
+    for start, frames in ((0, 3), (3, 1), (4, 3)):
+        recent.push(torch.arange(start, start + frames).float().view(1, 1, frames, 1, 1))
+        end = start + frames
+        first, latents = recent.newest()
+        assert (first, latents.flatten().tolist()) == (end - slots, list(range(end - slots, end)))

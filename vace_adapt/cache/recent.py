@@ -22,10 +22,11 @@ class RecentLatents:
         self.end = 0
 
     def push(self, latents: Tensor) -> None:
-        """Add a finished chunk [B, C, F, h, w]."""
-        frames = latents.shape[2]
-        self.latents.index_copy_(2, self._places(self.end, frames), latents)
-        self.end += frames
+        """Add a finished chunk [B, C, F, h, w]; of one longer than the ring its last frames stay."""
+        self.end += latents.shape[2]
+        kept = latents[:, :, -self.slots :]
+        frames = kept.shape[2]
+        self.latents.index_copy_(2, self._places(self.end - frames, frames), kept)
 
     def newest(self) -> tuple[int, Tensor]:
         """Absolute index of the oldest frame kept, and all frames kept [B, C, n, h, w] in order of time."""

@@ -40,6 +40,12 @@ class References:
         return References(control, latents, self.noise[:, :, : len(chosen)])
 
 
+def noised_tokens(patch_embedding: Callable[[Tensor], Tensor], latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """The base's tokens [B, F*T, D] of latents [B, C, F, h, w] at noise level `sigma`."""
+    noised = (1 - sigma) * latents + sigma * noise
+    return rearrange(patch_embedding(noised), "b d f h w -> b (f h w) d")
+
+
 class ReferenceRows:
     """Rows of some references, made for one stream.
 
@@ -67,8 +73,8 @@ class ReferenceRows:
 
     def at(self, sigma: float) -> Tensor:
         """The rows as they enter block 0 at noise level `sigma`: [B, R*T, D]."""
-        noised = (1 - sigma) * self._references.latents + sigma * self._references.noise
-        tokens = rearrange(self._patch_embedding(noised), "b d r h w -> b (r h w) d")
+        held = self._references
+        tokens = noised_tokens(self._patch_embedding, held.latents, held.noise, sigma)
         return self._entry + tokens.to(self._entry.dtype)
 
     def remembered(

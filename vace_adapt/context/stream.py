@@ -7,6 +7,13 @@ at temporal positions 0 .. R-1 and chunk rows at R .. R+F-1, as in batch VACE, w
 [reference | 0 | 0] plus the base's token of the reference latent, noised to the step's level with a noise that is fixed
 for the stream.
 
+With ``context_frames`` K the rows of the k = min(K, frames so far) latent frames in front of the chunk stand between
+the two: [reference rows | past rows | chunk rows], at positions 0 .. R-1, R .. R+k-1 and R+k .. R+k+F-1. Chunk rows and
+past rows attend to each other, whatever the form. A past row starts as the projected control token of what was given
+for its frame ("nothing given", where nothing was) plus the base's token of the frame's finished latent, noised to the
+step's level with a noise that is fixed for the frame. Where a pass is one without the control, what was given before is
+not shown either: a control that is not heard has no past.
+
 Forms:
     joint: reference rows and chunk rows attend to each other; computed anew in every pass.
     cached: reference rows attend to themselves only. Their keys and values then depend on references, prompt and step,
@@ -15,7 +22,8 @@ Forms:
         "nothing given" behind them, and there are no reference rows. Kept for comparison.
 
 Remembered exactly: the projected control tokens (per chunk), text keys and values (per prompt), reference rows
-(`cached`). Never remembered: hints. They depend on the noisy latents and on the timestep.
+(`cached`). Hints depend on the noisy latents and on the timestep, so keeping them is lossy and has to be asked for
+(`vace_adapt.context.reuse`).
 """
 
 from __future__ import annotations
@@ -29,6 +37,7 @@ from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.parts import control_scales
 from vace_adapt.context.references import ReferenceRows, References
+from vace_adapt.context.reuse import LastHints
 from vace_adapt.controls import ReferenceForm
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
@@ -47,6 +56,7 @@ class ContextStream:
 
     Attributes:
         grid: token rows and columns of a latent frame.
+        last_hints: kept for later steps of the chunk that made them.
         reference_scales: of the references in force, one for each.
     """
 
@@ -64,12 +74,13 @@ class ContextStream:
         self.scale = scale
         self.steps = steps
         self.text = TextMemory(list(path.vace_blocks))
+        self.last_hints = LastHints()
         self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self.reference_scales: tuple[float, ...] = ()
         self._references: References | None = None
         self._rows: dict[tuple[int, ...], ReferenceRows] = {}
-        self._patch_embedding = patch_embedding
+        self.patch_embedding = patch_embedding
         self._rope = rope
         self._new_prompt = True
         self._rotations: dict[tuple[int, int], Rotation] = {}
@@ -121,7 +132,7 @@ class ContextStream:
         """Rows of some of the references in force."""
         assert self._references is not None
         if chosen not in self._rows:
-            self._rows[chosen] = ReferenceRows(self.path, self._patch_embedding, self._references.only(chosen))
+            self._rows[chosen] = ReferenceRows(self.path, self.patch_embedding, self._references.only(chosen))
         return self._rows[chosen]
 
     def take_prompt(self, text: Tensor) -> None:
@@ -143,4 +154,4 @@ class ContextStream:
             for chosen, rows in self._rows.items()
             for name, tensor in rows.tensors().items()
         }
-        return {**self.text.tensors(), **remembered}
+        return {**self.text.tensors(), **remembered, **self.last_hints.tensors()}

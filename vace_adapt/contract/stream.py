@@ -89,7 +89,8 @@ class Chunk(Protocol):
     def denoising(self, step: int, sigma: float) -> HintSource | None:
         """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints.
 
-        All rows of the pass are at that level. Passes of one step and level share what the references have computed.
+        All rows of the pass are at that level. Passes of one step and level share what the references have computed;
+        with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
         """
         ...
 

@@ -14,6 +14,7 @@ from vace_adapt.composition.refuse import check_steps
 from vace_adapt.conditioning.encoder import ControlEncoder
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.chunk import ChunkContext
+from vace_adapt.context.past import PastFrames
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import ChunkShapes
@@ -58,6 +59,8 @@ class ControlPath:
         self._context = ContextStream(
             path, engine.patch_embedding, rope, settings.reference_form, settings.scale, self._steps
         )
+        self._encoded: Tensor | None = None
+        self._past = None if settings.context_frames == 0 else self._past_frames(settings.context_frames)
 
     @classmethod
     def open(
@@ -132,7 +135,7 @@ class ControlPath:
             [chosen[i] for i in heard],
         )
 
-    def chunk(self, chunk: int, composed: Composed | None) -> ChunkContext:
+    def chunk(self, chunk: int, composed: Composed | None, hint_reuse: int = 1) -> ChunkContext:
         """Encode what was given for a chunk, if any of its denoise steps uses it."""
         shape = len(self._seeds), self._shapes.time.latents(chunk)
         factors = None if composed is None else composed.factors
@@ -141,9 +144,47 @@ class ControlPath:
         else:
             self._encoder.skip(chunk)
             encoded = None
-        nothing = partial(self._encoder.nothing, chunk)
-        return ChunkContext(self._context, shape, encoded, nothing, chunk=chunk, control_factors=factors)
+        past = None
+        if self._past is not None:
+            past, self._encoded = self._past.newest(self._encoder.nothing), encoded
+        return ChunkContext(
+            self._context,
+            shape,
+            encoded,
+            partial(self._encoder.nothing, self._shapes.time.latent_start(chunk), shape[1]),
+            chunk=chunk,
+            control_factors=factors,
+            hint_reuse=hint_reuse,
+            past=past,
+        )
+
+    def finished(self, chunk: int, latents: Tensor) -> None:
+        """Keep what the next chunks' context needs of one that is finished.
+
+        Args:
+            chunk: its number; the one that `chunk` was called for last.
+            latents: [B, C, F, h, w] as the base made them. They go back into its patch embedding as they are, whatever
+                `PipelineParts.normalised_input` says of latents that come from the VAE.
+        """
+        if self._past is None:
+            return
+        start, frames = self._shapes.time.latent_start(chunk), self._shapes.time.latents(chunk)
+        control = self._encoder.nothing(start, frames) if self._encoded is None else self._encoded
+        shape = (latents.shape[1], *latents.shape[3:])
+        noise = [draw(self._seeds, "past", start + i, shape) for i in range(frames)]
+        self._past.push(control, latents, torch.stack(noise, dim=2))
+        self._encoded = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
-        return self._context.tensors()
+        return {**self._context.tensors(), **({} if self._past is None else self._past.tensors())}
+
+    def _past_frames(self, frames: int) -> PastFrames:
+        return PastFrames(
+            frames,
+            self._shapes.latent_shape(len(self._seeds), 0),
+            self._path.backbone.control_channels,
+            dtype=self._engine.dtype,
+            control_dtype=self._path.dtype,
+            device=self._engine.device,
+        )

@@ -93,7 +93,7 @@ class ChunkMaker:
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
         heard = composed if self.path is not None and self.path.hears_control(index) else None
         kept = self._kept(index, heard)
-        context = None if self.path is None else self.path.chunk(index, composed)
+        context = None if self.path is None else self.path.chunk(index, composed, self.settings.hint_reuse)
         assert self.prompt is not None
         chunk = SessionChunk(
             self._engine.parts,
@@ -107,6 +107,8 @@ class ChunkMaker:
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
         )
         latents, frames = self._loop.make(chunk)
+        if self.path is not None:
+            self.path.finished(index, latents)
         if self.settings.preserve == "pixel" and heard is not None:
             frames = keep_pixels(frames, heard, self.settings.seam)
         return Made(frames, latents, composed, context is not None and context.runs)

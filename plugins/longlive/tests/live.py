@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from support import frames, picture
 from torch import nn
@@ -28,10 +30,10 @@ def live_pipeline(model: nn.Module, layout: str, settings: LongLiveSettings) -> 
     return Pipeline(load_plugin("longlive"), parts, tiny_context_path(0), live=True)
 
 
-def switched(pipe: Pipeline, chunks: int = 7) -> list[torch.Tensor]:
+def switched(pipe: Pipeline, chunks: int = 7, **controls: Any) -> list[torch.Tensor]:
     """A controlled stream with a reference, past the window, with a prompt switch."""
     made = []
-    with pipe.stream("a red ball", height=32, width=48, references=[picture()]) as session:
+    with pipe.stream("a red ball", height=32, width=48, references=[picture()], controls=controls) as session:
         session.feed(frames(9 + 12 * (chunks - 1)), last=True)
         for index in range(chunks):
             if index == 5:

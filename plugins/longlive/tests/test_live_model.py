@@ -36,6 +36,16 @@ def test_live_model_equals_native_model(global_sink):
     official.detach()
 
 
+@pytest.mark.parametrize("controls", [{"hint_reuse": 2}, {"context_frames": 4}, {"hint_reuse": 3, "context_frames": 1}])
+def test_options_of_the_context_path_hold_for_a_live_model(controls):
+    model = native()
+    official = live_pipeline(OfficialShaped(model, SETTINGS.sink), "official", SETTINGS)
+    expected = switched(live_pipeline(copy.deepcopy(model), "native", SETTINGS), 3, **controls)
+    assert distance(switched(official, 3, **controls), expected) < 1e-4
+    assert distance(switched(official, 3), expected) > 1e-3
+    official.detach()
+
+
 def test_a_live_model_comes_back_as_it_was():
     model = OfficialShaped(native(), 3)
     before, sizes = state_of(model), [block.self_attn.max_attention_size for block in model.blocks]
