@@ -13,6 +13,7 @@ from torch import Tensor
 from vace_adapt.attention.rope import Rotation
 from vace_adapt.context.blocks import ReferenceLayer
 from vace_adapt.context.parts import Part, parts
+from vace_adapt.context.slots import ReferencesInSlots
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints, HintSource
 from vace_adapt.errors import AttachError, SessionError
@@ -54,11 +55,14 @@ class ChunkContext:
         self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._batch, self._frames = shape
         self._entries: dict[Given, Tensor] = {}
-        self._steps = self._parts(chunk, control is not None, control_factors)
+        heard = [stream.scale.references_at(chunk, step) for step in range(stream.steps)]
+        scales = [tuple(common * scale for scale in stream.reference_scales) for common in heard]
+        self._steps = self._parts(chunk, scales, control is not None, control_factors)
         needed = [part for step in self._steps for part in step]
         sets = {part.references for part in needed}
         self._references = {chosen: stream.references(chosen) for chosen in sets if chosen}
         self._rotations = {chosen: self._rotations_with(len(chosen)) for chosen in sets}
+        self._slots = ReferencesInSlots(stream, scales) if stream.slots and any(map(any, scales)) else None
         self._given: dict[Given, Tensor] = {} if control is None else {"control": control}
         if any(not part.control for part in needed):
             self._given["nothing"] = empty = nothing()
@@ -73,7 +77,7 @@ class ChunkContext:
         return any(self._steps)
 
     def source(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of a pass.
+        """Hints of a pass, and the references that the base's self-attention sees in it.
 
         Args:
             step: number of the pass within a chunk; passes of one number have one timestep for the whole stream. -1 is
@@ -89,15 +93,17 @@ class ChunkContext:
         if not -1 <= step < len(self._steps):
             raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
         needed = self._steps[step]
-        return partial(self._hints, needed=needed, step=step, sigma=sigma) if needed else None
+        if not needed:
+            return None
+        hints = partial(self._hints, needed=needed, step=step, sigma=sigma)
+        return HintSource(hints, None if self._slots is None else self._slots.seen(step, sigma))
 
     def _hints(self, inputs: BlockInputs, *, needed: Sequence[Part], step: int, sigma: float) -> Hints:
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
-        base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
-        inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
-        self._stream.take_prompt(inputs.text)
+        base_dtype = inputs.hidden.dtype
+        inputs = self._stream.entering(inputs)
         total: list[Tensor] = []
         for part in needed:
             hints = self._part(part, inputs, step, sigma)
@@ -154,19 +160,17 @@ class ChunkContext:
 
     # --- made with the chunk ------------------------------------------------------------------------------------------
 
-    def _parts(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[list[Part]]:
+    def _parts(
+        self, chunk: int, references: Sequence[tuple[float, ...]], controlled: bool, factors: Tensor | None
+    ) -> list[list[Part]]:
         """The context passes of every denoise step."""
         stream = self._stream
         if controlled:
             controls = stream.control_scales(chunk, (self._batch, self._frames), factors)
         else:
             controls = [torch.zeros((), dtype=torch.float64, device="cpu")] * stream.steps
-        found = []
-        for step, control in enumerate(controls):
-            common = stream.scale.references_at(chunk, step)
-            references = [common * scale for scale in stream.reference_scales]
-            found.append(parts(control, references, self._path.device))
-        return found
+        given = zip(controls, references, strict=True)
+        return [parts(control, scales, self._path.device) for control, scales in given]
 
     def _rotations_with(self, references: int) -> tuple[Rotation, ...]:
         """Of the reference rows, where they are remembered; of the rows of a pass."""
