@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -43,14 +44,18 @@ class ControlSettings(Frozen):
             mask), so that the control goes on as in a batch, whose every frame is under control.
         scale: strength of the hints.
         reference_form: how references enter the context path; see `vace_adapt.context.stream`.
+        reference_slots: how many references may also take part in the base's own self-attention, besides the context
+            path, from places that its memory reserves for them when the stream opens; 0 is none. Each costs as much
+            memory as one latent frame of the cache for every denoise step and one more. See
+            `vace_adapt.context.slots`.
         reference_fit: ``crop`` a reference to fill the frame, or ``letterbox`` it on white.
         reference_background: ``keep`` it, or ``remove`` it where a reference does not say itself; see
             `vace_adapt.conditioning.subject`.
         max_references: more references than this are refused; each costs context tokens and memory.
         mask_time: which mask frame stands for a latent frame; see `vace_adapt.conditioning.masks`.
-        kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone
-            would write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls
-            of past chunks are gone.
+        kv_policy: ``hint_free`` runs the clean pass without hints and without slots, so that the cache holds what the
+            base model alone would write for the same latents; ``with_hints`` runs it with them. A recache never has
+            any: the controls of past chunks are gone.
         hint_reuse: N: hints are made anew at denoise steps 0, N, 2N, ... of a chunk, and added again at the steps
             between; 1 makes every step's own. Lossy: hints depend on the noisy latents and on the timestep. A step
             whose scales are not those of the step at which the hints were made makes its own, and so does a clean pass
@@ -71,6 +76,7 @@ class ControlSettings(Frozen):
     idle: Literal["bare", "nothing"] = "bare"
     scale: HintScale = HintScale()
     reference_form: ReferenceForm = "cached"
+    reference_slots: Annotated[int, Field(ge=0)] = 0
     reference_fit: ReferenceFit = "crop"
     reference_background: ReferenceBackground = "keep"
     max_references: Annotated[int, Field(ge=1)] = 4
@@ -93,6 +99,27 @@ class ControlSettings(Frozen):
                 "use cached or joint"
             )
         return self
+
+    @model_validator(mode="after")
+    def _slots_can_be_used(self) -> ControlSettings:
+        if self.reference_slots and self.reference_form == "references_only":
+            raise ValueError("reference_form=references_only has no reference rows, so reference_slots must be 0")
+        if self.reference_slots > self.max_references:
+            raise ValueError(
+                f"reference_slots {self.reference_slots} are more than the {self.max_references} references "
+                "that are allowed (max_references)"
+            )
+        return self
+
+    def too_many(self, scales: Sequence[float]) -> str | None:
+        """Why references of these scales are too many; None if they are not. Those of scale 0 take no slot."""
+        if len(scales) > self.max_references:
+            most = self.max_references
+            return f"{len(scales)} references are given, at most {most} are allowed (controls.max_references)"
+        heard, slots = sum(scale > 0 for scale in scales), self.reference_slots
+        if slots and heard > slots:
+            return f"{heard} references are given, the stream has slots for {slots} (controls.reference_slots)"
+        return None
 
     @field_validator("structure", mode="before")
     @classmethod

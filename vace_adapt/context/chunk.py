@@ -16,6 +16,7 @@ from vace_adapt.context.blocks import ReferenceLayer
 from vace_adapt.context.parts import Part, parts
 from vace_adapt.context.past import Past
 from vace_adapt.context.reuse import StepScales, made_at
+from vace_adapt.context.slots import ReferencesInSlots
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints, HintSource
 from vace_adapt.errors import AttachError, SessionError
@@ -75,6 +76,8 @@ class ChunkContext:
         sets = {part.references for part in needed}
         self._references = {chosen: stream.references(chosen) for chosen in sets if chosen}
         self._rotations = {chosen: self._rotations_with(len(chosen)) for chosen in sets}
+        heard = [tuple(references) for _, references in scales]
+        self._slots = ReferencesInSlots(stream, heard) if stream.slots and any(map(any, heard)) else None
         self._given: dict[Given, Tensor] = {}
         if control is not None:
             self._given["control"] = self._with_past(control, lambda past: past.control)
@@ -91,7 +94,7 @@ class ChunkContext:
         return any(self._steps)
 
     def source(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of a pass.
+        """Hints of a pass, and the references that the base's self-attention sees in it.
 
         Args:
             step: number of the pass within a chunk; passes of one number have one timestep for the whole stream. -1 is
@@ -106,7 +109,10 @@ class ChunkContext:
         """
         if not -1 <= step < len(self._steps):
             raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
-        return partial(self._hints, step=step, sigma=sigma) if self._steps[step] else None
+        if not self._steps[step]:
+            return None
+        hints = partial(self._hints, step=step, sigma=sigma)
+        return HintSource(hints, None if self._slots is None else self._slots.seen(step, sigma))
 
     def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
         """Made now, or at an earlier step of the chunk that this one shares them with."""
@@ -124,12 +130,10 @@ class ChunkContext:
 
     def _made(self, inputs: BlockInputs, step: int, sigma: float) -> Hints:
         base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
-        hidden = inputs.hidden.to(dtype)
+        inputs = self._stream.entering(inputs)
         if self._past is not None:
             tokens = self._past.tokens(self._stream.patch_embedding, sigma)
-            hidden = torch.cat([tokens.to(dtype), hidden], dim=1)
-        inputs = BlockInputs(hidden, inputs.modulation, inputs.text.to(dtype))
-        self._stream.take_prompt(inputs.text)
+            inputs = BlockInputs(torch.cat([tokens.to(dtype), inputs.hidden], dim=1), inputs.modulation, inputs.text)
         total: list[Tensor] = []
         for part in self._steps[step]:
             hints = self._part(part, inputs, step, sigma)

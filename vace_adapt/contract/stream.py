@@ -87,7 +87,8 @@ class Chunk(Protocol):
         ...
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints.
+        """Hints of denoise step `step` at noise level `sigma` in [0, 1], and the references its self-attention sees;
+        None means run without.
 
         All rows of the pass are at that level. Passes of one step and level share what the references have computed;
         with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
@@ -103,7 +104,7 @@ class Chunk(Protocol):
         ...
 
     def clean_pass(self, sigma: float) -> HintSource | None:
-        """Hints of the clean pass; None unless ``kv_policy: with_hints``."""
+        """The same for the clean pass; None unless ``kv_policy: with_hints``."""
         ...
 
     def recaching(self) -> HintSource | None:

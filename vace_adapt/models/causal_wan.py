@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vace_adapt.cache.ring import LayerCache
 from vace_adapt.cache.text import TextLayer, TextMemory
-from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, HintSource
+from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, ComputesHints
 from vace_adapt.models.wan_block import run_block
 
 
@@ -100,7 +100,7 @@ class CausalWan(WanTransformer3DModel):
         timestep: Tensor,
         text: TextMemory,
         layer_cache: Callable[[int], LayerCache],
-        hints: HintSource | None = None,
+        hints: ComputesHints | None = None,
     ) -> Tensor:
         """One pass over a chunk.
 
@@ -109,7 +109,7 @@ class CausalWan(WanTransformer3DModel):
             timestep: float32 [B] in [0, 1000], one for each row.
             text: the prompt in force.
             layer_cache: layer index to that layer's `LayerCache` for this pass.
-            hints: source of the hints to add; None runs the bare base model.
+            hints: computes the hints to add; None runs the bare base model.
 
         Returns:
             The predicted flow [B, C, F, h, w], noise minus clean.

@@ -17,7 +17,7 @@ from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.past import PastFrames
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
-from vace_adapt.contract import ChunkShapes
+from vace_adapt.contract import ChunkShapes, ReferenceRoom
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
@@ -38,6 +38,7 @@ class ControlPath:
 
     Attributes:
         references: how many are in force; those of scale 0 are not.
+        room: what the base's memory must reserve for them; None for nothing.
 
     Raises:
         InputError: a scale that does not fit the model.
@@ -52,12 +53,20 @@ class ControlPath:
         self._seeds = seeds
         self.references = 0
         self._steps = engine.parts.draws
+        passes = self._steps + (settings.kv_policy == "with_hints")
+        self.room = ReferenceRoom(settings.reference_slots, passes) if settings.reference_slots else None
         self.check_scale(settings.scale)
         size = (len(seeds), shapes.pixel_height, shapes.pixel_width)
         self._encoder = ControlEncoder(engine.codec, shapes.time, size, settings.mask_time)
         rope = RotaryGrid(path.backbone.head_dim, shapes.grid, path.device)
         self._context = ContextStream(
-            path, engine.patch_embedding, rope, settings.reference_form, settings.scale, self._steps
+            path,
+            engine.patch_embedding,
+            rope,
+            settings.reference_form,
+            settings.scale,
+            self._steps,
+            settings.reference_slots,
         )
         self._encoded: Tensor | None = None
         self._past = None if settings.context_frames == 0 else self._past_frames(settings.context_frames)

@@ -62,9 +62,11 @@ class StreamInputs:
         if num_frames is not None and num_frames < 1:
             raise InputError(f"num_frames must be at least 1, not {num_frames}")
         if controls.kv_policy == "with_hints":
-            engine.hooks.require("clean_pass")
+            engine.hooks.require("clean_pass", engine.parts.layout)
         if controls.preserve == "latent":
-            engine.hooks.require("preserve_latents")
+            engine.hooks.require("preserve_latents", engine.parts.layout)
+        if controls.reference_slots:
+            engine.hooks.require("reference_slots", engine.parts.layout)
         self.engine = engine
         self.batch = len(seeds)
         self.seeds = tuple(seeds)
@@ -185,7 +187,7 @@ class StreamInputs:
             scale=None if scale is None else scale_of(scale),
         )
         if changes.prompt is not None and self._inbox.chunk > 0:
-            self.engine.hooks.require("prompt_switch")
+            self.engine.hooks.require("prompt_switch", self.engine.parts.layout)
         path = self._maker.path
         if changes.scale is not None and path is not None:
             path.check_scale(changes.scale)

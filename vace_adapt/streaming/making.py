@@ -74,7 +74,7 @@ class ChunkMaker:
         self._shapes = shapes
         self._seeds = seeds
         self._source = SourceLatents(engine, shapes, len(seeds))
-        self._loop = Loop(engine, shapes, len(seeds))
+        self._loop = Loop(engine, shapes, len(seeds), None if path is None else path.room)
 
     @property
     def cache(self) -> CacheOps:

@@ -11,11 +11,11 @@ import torch
 from checkpoints import save_text_encoder
 from live import live_pipeline, switched
 from official_shape import OfficialShaped, count_hooks, equal_states, state_of
-from support import distance, frames, same, stream
+from support import distance, frames, picture, same, stream
 
 from vace_adapt import load_pipeline
 from vace_adapt.embedded.tiny import TINY, seeded, tiny_vae
-from vace_adapt.errors import CheckpointError, InputError, SessionError
+from vace_adapt.errors import CheckpointError, InputError, SessionError, Unsupported
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt_longlive.settings import LongLiveSettings
 
@@ -213,6 +213,21 @@ def test_a_live_model_brings_its_own_weights(parts):
     for given in ({"base": "x"}, {"lora": "x"}):
         with pytest.raises(CheckpointError, match="a live model brings its own weights: give neither weights.base nor"):
             loaded(model, "official", {**parts, **given})
+
+
+def test_reference_slots_are_the_native_models_alone():
+    controls = {"reference_slots": 1}
+    pipe = live_pipeline(native(), "native", SETTINGS)
+    expected = stream(load_pipeline("longlive", device="cpu"), 2, references=[picture()], controls=controls)
+    assert same(stream(pipe, 2, references=[picture()], controls=controls), expected)
+    pipe = live_pipeline(OfficialShaped(native(), 3), "official", SETTINGS)
+    text = (
+        "^pipeline 'longlive', layout 'official': reference_slots is unsupported: "
+        "the official attention reads its own cache and nothing beside it$"
+    )
+    with pytest.raises(Unsupported, match=text):
+        stream(pipe, 2, references=[picture()], controls=controls)
+    pipe.detach()
 
 
 def test_a_layout_and_a_live_model_come_together():

@@ -62,7 +62,7 @@ class GoldenChunk:
         def given(inputs: BlockInputs) -> Hints:
             return hints
 
-        return given if hints else None
+        return HintSource(given) if hints else None
 
 
 @torch.no_grad()
