@@ -17,6 +17,36 @@ MaskTime = Literal["group", "nearest"]
 KvPolicy = Literal["hint_free", "with_hints"]
 Preserve = Literal["model", "latent", "pixel"]
 AnchorRule = Literal["group", "frame"]
+AnchorSource = Literal["sink", "keyframe", "first"]
+
+
+class Reanchor(Frozen):
+    """When the memory of a stream is rebuilt, so that a very long one does not drift away, and from what.
+
+    Attributes:
+        every: chunks from one rebuilding to the next: before chunk `every`, 2 `every`, ...; None sets no period.
+        above: a row is rebuilt before a chunk when its drift (`vace_adapt.streaming.drift`, 0 for none) at the chunk
+            before was over this; None sets no bound. At least one of the two is given.
+        source: what the sink becomes: the newest frames of the stream let go of the old ones (``sink``), the newest
+            keyframe stands in for it (``keyframe``), or it becomes the stream's first frames again, and the frames
+            after it get back the colour and the contrast of the first chunk (``first``). See
+            `vace_adapt.streaming.reanchoring`.
+    """
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    above: Annotated[float, Field(gt=0)] | None = None
+    source: AnchorSource
+
+    @model_validator(mode="after")
+    def _comes_due(self) -> Reanchor:
+        if self.every is None and self.above is None:
+            raise ValueError("needs every (a number of chunks), above (a bound on the drift), or both")
+        return self
+
+    @property
+    def earliest(self) -> int:
+        """Number of the first chunk before which the memory can be rebuilt."""
+        return self.every if self.every is not None and self.above is None else 1
 
 
 class ControlSettings(Frozen):
@@ -51,6 +81,8 @@ class ControlSettings(Frozen):
         kv_policy: ``hint_free`` runs the clean pass without hints, so that the cache holds what the base model alone
             would write for the same latents; ``with_hints`` runs it with them. A recache never has hints: the controls
             of past chunks are gone.
+        reanchor: rebuild the memory now and then, against drift in very long streams, see `Reanchor`; None never does.
+            A rebuilding pass has no hints, as a recache.
     """
 
     structure: tuple[Structure, ...] = (Structure(annotator="plain"),)
@@ -69,11 +101,18 @@ class ControlSettings(Frozen):
     max_references: Annotated[int, Field(ge=1)] = 4
     mask_time: MaskTime = "group"
     kv_policy: KvPolicy = "hint_free"
+    reanchor: Reanchor | None = None
 
     @model_validator(mode="after")
     def _has_a_picture_of_what_it_preserves(self) -> ControlSettings:
         if self.outpaint is not None and self.outpaint.vace_edge and self.preserve != "model":
             raise ValueError(f"outpaint.vace_edge keeps pixels without a picture, so preserve={self.preserve} cannot")
+        return self
+
+    @model_validator(mode="after")
+    def _has_whole_keyframes(self) -> ControlSettings:
+        if self.outpaint is not None and self.reanchor is not None and self.reanchor.source == "keyframe":
+            raise ValueError("reanchor.source=keyframe needs keyframes that fill the frame, and outpaint makes room")
         return self
 
     @field_validator("structure", mode="before")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-HOOK_API = 2
+HOOK_API = 3
 """Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
 
 It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
@@ -220,7 +220,9 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
         forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
         ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Every estimate of the
-        finished latents goes through ``chunk.keep(latents)`` (capability ``preserve_latents``).
+        finished latents goes through ``chunk.keep(latents)`` (capability ``preserve_latents``). Before a chunk runs,
+        and after its prompt is taken over, the memory of the rows in ``chunk.reanchor`` is rebuilt from the latents
+        there (capability ``reanchor``; it is empty where that is not declared).
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
         normalisation.
 

@@ -1,8 +1,9 @@
 """Sink + sliding window of keys and values in fixed buffers, written in place.
 
-A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the
-others are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter
-and nothing is ever moved. The host knows which frame is where; no device value is read back.
+A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames, or
+what a recache puts there; the others are a ring. Keys carry their rotary position (or are rotated when read), so the
+order of slots does not matter and nothing is ever moved. The host knows which frame is where; no device value is read
+back.
 
 What a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py (``CausalWanSelfAttention.forward``) and
 guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer instead.
@@ -120,7 +121,7 @@ class RingCache:
         shape = (layers, batch, spec.slots * self.frame_tokens, heads, head_dim)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self._frames = [-1] * spec.slots
+        self._frames = [[-1] * spec.slots for _ in range(batch)]
         self._end = 0
         self._plan: tuple[tuple[int, int, int], RingPass] | None = None
 
@@ -132,21 +133,25 @@ class RingCache:
         Passes that write the same places share one plan, so that nothing is copied to the device between steps.
         """
         places = self._places(start, frames)
-        for row, slot in places:
-            self._frames[slot] = start + row
+        for held in self._frames:
+            for row, slot in places:
+                held[slot] = start + row
         self._end = max(self._end, start + frames)
         key = (start, frames, len(places))
         if self._plan is None or self._plan[0] != key:
             self._plan = (key, self._pass_of(start, frames, places))
         return self._plan[1]
 
-    def recache_pass(self, start: int, frames: int, *, keep_sink: bool) -> RingPass:
+    def recache_pass(self, start: int, frames: int, *, keep_sink: bool, batch_row: int | None = None) -> RingPass:
         """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
 
         A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
         them (NVlabs/LongLive v1.0 pipeline/interactive_causal_inference.py, ``_recache_after_switch``).
+
+        With `batch_row` the pass is over that row alone; read its buffers with the same `batch_row`.
         """
         self._plan = None
+        rewritten = self._frames if batch_row is None else [self._frames[batch_row]]
         slid = start > 0
         places: list[tuple[int, int]] = []  # row, slot
         for row in range(frames):
@@ -155,13 +160,15 @@ class RingCache:
                 continue
             slot = row if in_sink else self._slot(start + row)
             places.append((row, slot))
-            self._frames[slot] = start + row
+            for held in rewritten:
+                held[slot] = start + row
         return self._pass_of(start, frames, places)
 
-    def layer(self, index: int, step: RingPass) -> LayerCache:
-        """The buffers of layer `index` for a pass."""
-        keys = self.keys[index, :, : step.visible]
-        values = self.values[index, :, : step.visible]
+    def layer(self, index: int, step: RingPass, batch_row: int | None = None) -> LayerCache:
+        """The buffers of layer `index` for a pass over all rows of the batch, or over one."""
+        rows = slice(None) if batch_row is None else slice(batch_row, batch_row + 1)
+        keys = self.keys[index, rows, : step.visible]
+        values = self.values[index, rows, : step.visible]
         if self.compiled:
             mark_growing(keys, 1)
             mark_growing(values, 1)
@@ -198,9 +205,10 @@ class RingCache:
         visible = max(filled, spec.sink) if spec.pad_sink and not spec.relative else filled
         everything = len(places) == frames
         if spec.relative:
-            ranks = {frame: rank for rank, frame in enumerate(sorted(self._frames[:filled]))}
+            held = self._frames[0][:filled]  # of any row: a sink is always older than the ring
+            ranks = {frame: rank for rank, frame in enumerate(sorted(held))}
             query = self.rope.at(range(filled - frames, filled))
-            keys = self.rope.at([ranks[frame] for frame in self._frames[:filled]])
+            keys = self.rope.at([ranks[frame] for frame in held])
         else:
             query, keys = self.rope.at(range(start, start + frames)), None
         return RingPass(
@@ -225,22 +233,22 @@ class RingCache:
     def tensors(self) -> Mapping[str, Tensor]:
         return {"keys": self.keys, "values": self.values}
 
-    def positions(self) -> Sequence[int]:
-        return tuple(self._frames)
+    def positions(self, row: int = 0) -> Sequence[int]:
+        return tuple(self._frames[row])
 
-    def snapshot(self) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
-        return self.keys.clone(), self.values.clone(), tuple(self._frames), self._end
+    def snapshot(self) -> tuple[Tensor, Tensor, list[list[int]], int]:
+        return self.keys.clone(), self.values.clone(), [list(held) for held in self._frames], self._end
 
-    def restore(self, snapshot: tuple[Tensor, Tensor, tuple[int, ...], int]) -> None:
+    def restore(self, snapshot: tuple[Tensor, Tensor, list[list[int]], int]) -> None:
         keys, values, frames, self._end = snapshot
         self.keys.copy_(keys)
         self.values.copy_(values)
-        self._frames = list(frames)
+        self._frames = [list(held) for held in frames]
         self._plan = None
 
     def reset(self) -> None:
         self.keys.zero_()
         self.values.zero_()
-        self._frames = [-1] * self.spec.slots
+        self._frames = [[-1] * self.spec.slots for _ in self._frames]
         self._end = 0
         self._plan = None

@@ -46,8 +46,8 @@ class LongLiveCache:
     def tensors(self) -> Mapping[str, Tensor]:
         return {**self.ring.tensors(), "recent": self.recent.latents, **self.text.tensors()}
 
-    def positions(self) -> Sequence[int]:
-        return self.ring.positions()
+    def positions(self, row: int = 0) -> Sequence[int]:
+        return self.ring.positions(row)
 
     def snapshot(self) -> Any:
         return self.ring.snapshot(), self.recent.latents.clone(), self.recent.end, self.text.snapshot()

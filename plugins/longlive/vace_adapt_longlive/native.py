@@ -33,9 +33,17 @@ class NativeDenoiser:
 
     def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
         start, latents = self.cache.recent.newest()
-        step = self.cache.ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
-        with eagerly(self.cache.ring.compiled):
-            self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
+        ring = self.cache.ring
+        step = ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
+        with eagerly(ring.compiled):
+            self._forward(latents, timestep, partial(ring.layer, step=step), hints)
+
+    def rebuild(self, row: int, latents: Tensor, timestep: float) -> None:
+        start = self.cache.recent.replace(row, latents)
+        ring, tensor = self.cache.ring, self.schedule.tensor(timestep, 1)
+        step = ring.recache_pass(start, latents.shape[2], keep_sink=False, batch_row=row)
+        with eagerly(ring.compiled):
+            self.model(latents, tensor, self.cache.text.row(row), partial(ring.layer, step=step, batch_row=row))
 
     def _forward(self, latents, timestep, layer_cache, hints):
         tensor = self.schedule.tensor(timestep, latents.shape[0])

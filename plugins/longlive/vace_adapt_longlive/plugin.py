@@ -24,6 +24,7 @@ INFO = PipelineInfo(
         "prompt_switch": _FULL,
         "relative_rope": _FULL,
         "preserve_latents": _FULL,
+        "reanchor": _FULL,
         "lora": _FULL,
         "live_model": _FULL,
         "bank": Capability(support=Support.UNSUPPORTED, reason="LongLive has no memory bank (MemFlow has)"),
