@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import oracles
 import torch
 from support import HEIGHT, WIDTH, distance, opened, picture, same
 from torch import Tensor
@@ -20,6 +21,9 @@ from vace_adapt_longlive.loop import LongLiveLoop
 from vace_adapt_longlive.native import NativeDenoiser
 
 SLOTS, SINK = 12, 3
+
+ABOVE = 0.5
+"""A bound that two rows of the tiny model pass at different chunks."""
 
 
 class Rebuilt(NamedTuple):
@@ -199,9 +203,9 @@ def due_chunks(stream: Seen, every: int | None, above: float | None) -> dict[int
     }
 
 
-def it_comes_when_it_is_due(pipe: Any, above: float) -> None:
+def it_comes_when_it_is_due(pipe: Any) -> None:
     """By the period, by the bound, by either; and each row for itself."""
-    for every, bound in ((3, None), (None, above), (4, above)):
+    for every, bound in ((3, None), (None, ABOVE), (4, ABOVE)):
         rule = {"every": every, "above": bound, "source": "first"}
         stream = seen(pipe, 9, rule, seed=[0, 1])
         due = due_chunks(stream, every, bound)
@@ -227,11 +231,11 @@ def off_is_as_before(pipe: Any) -> None:
     assert distance(plain[5:], late[5:]) > 1e-3
 
 
-def rows_do_not_meet(pipe: Any, above: float) -> None:
+def rows_do_not_meet(pipe: Any) -> None:
     """A batch of two equals two streams, though its rows are rebuilt before different chunks."""
-    rule = {"above": above, "source": "first"}
+    rule = {"above": ABOVE, "source": "first"}
     both = seen(pipe, 7, rule, seed=[0, 1])
-    due = due_chunks(both, None, above)
+    due = due_chunks(both, None, ABOVE)
     assert due[0] != due[1]
     for row in range(2):
         alone = seen(pipe, 7, rule, seed=row)
@@ -284,3 +288,10 @@ def a_later_recache_starts_from_it(pipe: Any) -> None:
     (recached,) = found
     assert torch.equal(recached[:, :, :9], rebuilt.latents[:, :, 3:])
     assert torch.equal(recached[:, :, 9:], stream.chunks[5].latents)
+
+
+def nothing_grows(pipe: Any) -> None:
+    """Rebuilt on a period and by the bound."""
+    oracles.nothing_grows(
+        pipe, chunks=24, settled=12, controls={"reanchor": {"every": 3, "above": 0.5, "source": "first"}}
+    )

@@ -10,10 +10,12 @@ from vace_adapt.composition.describe import Description, Facts, describe
 from vace_adapt.composition.refuse import check_given, check_options, videos_read
 from vace_adapt.conditioning.references import Reference, references_to_tensor
 from vace_adapt.config.settings import RunSettings
+from vace_adapt.controls import Reanchor
 from vace_adapt.errors import InputError
 from vace_adapt.experiments.source import Source
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.images import is_image
+from vace_adapt.streaming.reanchoring import check_memory
 from vace_adapt.time_map import TimeMap
 from vace_adapt.video.read import frames_at, probe
 
@@ -31,11 +33,15 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
         VaceAdaptError: what a run would refuse before it makes anything.
     """
     parts = hooks.tiny_pipeline(settings.pipeline, settings.seed)
-    time = hooks.chunk_shapes(parts, source.height, source.width).time
+    shapes = hooks.chunk_shapes(parts, source.height, source.width)
+    time = shapes.time
     mask = source.mask is not None
     check_options(settings.controls, parts.draws)
     anchors = tuple(sorted(set(_anchors(settings, source))))
-    _check_reanchoring(settings, hooks, time, source.frames, anchors)
+    if settings.controls.reanchor is not None:
+        hooks.require("reanchor")
+        check_memory(hooks.cache_ops(parts, shapes, 1).layout)
+        _check_keyframes(settings.controls.reanchor, time, source.frames, anchors)
     if settings.references:
         given = [Reference(**reference.model_dump()) for reference in settings.references]
         size = 1, source.height, source.width
@@ -56,19 +62,12 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
     )
 
 
-def _check_reanchoring(
-    settings: RunSettings, hooks: PipelineHooks, time: TimeMap, frames: int, anchors: Sequence[int]
-) -> None:
-    """Refuse a run that would be re-anchored on a keyframe before it has reached the first one.
+def _check_keyframes(reanchor: Reanchor, time: TimeMap, frames: int, anchors: Sequence[int]) -> None:
+    """Refuse a run that could be re-anchored on a keyframe before it has reached the first one.
 
     Raises:
         InputError: with both frames.
-        Unsupported: the pipeline cannot be re-anchored.
     """
-    reanchor = settings.controls.reanchor
-    if reanchor is None:
-        return
-    hooks.require("reanchor")
     chunk = reanchor.earliest
     last = time.pixel_start(chunk + 1) - 1
     if reanchor.source == "keyframe" and time.pixel_start(chunk) < frames and anchors[0] > last:

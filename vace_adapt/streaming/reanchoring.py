@@ -53,10 +53,7 @@ class Reanchoring:
     def __init__(
         self, settings: Reanchor, engine: Engine, shapes: ChunkShapes, batch: int, layout: CacheLayout
     ) -> None:
-        if layout.sink == 0:
-            raise InputError(
-                f"controls.reanchor rebuilds the sink, and the memory of {layout.slots} latent frames has none"
-            )
+        check_memory(layout)
         self._settings = settings
         self._time = shapes.time
         self._codec = engine.codec
@@ -134,6 +131,18 @@ class Reanchoring:
             matched = Statistics.of(rest).onto(rest, began) if rest.shape[2] else rest
             return torch.cat([self._first.latents[own, :, :sink], matched], dim=2)
         return newest
+
+
+def check_memory(layout: CacheLayout) -> None:
+    """Refuse a memory that cannot be re-anchored.
+
+    Raises:
+        InputError: it has no sink.
+    """
+    if layout.sink == 0:
+        raise InputError(
+            f"controls.reanchor rebuilds the sink, and the memory of {layout.slots} latent frames has none"
+        )
 
 
 def still_latents(codec: VaeCodec, picture: Tensor, count: int) -> Tensor:
