@@ -14,6 +14,7 @@ from vace_adapt.cache.ring import RingCache
 from vace_adapt.streaming import reanchoring as core
 from vace_adapt.streaming.drift import Statistics
 from vace_adapt.streaming.reanchoring import Reanchoring
+from vace_adapt_longlive.native import NativeDenoiser
 
 
 def sink_kept(real):
@@ -28,6 +29,10 @@ def one_frame_early(real):
 
 def row_zero_always(real):
     return lambda self, index, step, batch_row=None: real(self, index, step, None if batch_row is None else 0)
+
+
+def not_clean(real):
+    return lambda self, row, latents, timestep: real(self, row, latents, 500.0)
 
 
 def not_replaced(real):
@@ -114,6 +119,7 @@ def memory_of_rows(pipe):
 MUTANTS = {
     "the sink is kept": (patch(RingCache, "recache_pass", sink_kept), memory),
     "one position early": (patch(RingCache, "recache_pass", one_frame_early), memory),
+    "a pass that is not clean": (patch(NativeDenoiser, "rebuild", not_clean), memory),
     "the newest frames are not replaced": (
         patch(RecentLatents, "replace", not_replaced), lambda pipe: reanchoring.the_memory_is_a_fresh_one(pipe, {"every": 1, "source": "first"}),
     ),
