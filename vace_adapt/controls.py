@@ -18,6 +18,36 @@ MaskTime = Literal["group", "nearest"]
 KvPolicy = Literal["hint_free", "with_hints"]
 Preserve = Literal["model", "latent", "pixel"]
 AnchorRule = Literal["group", "frame"]
+AnchorSource = Literal["sink", "keyframe", "first"]
+
+
+class Reanchor(Frozen):
+    """When the memory of a stream is rebuilt, so that a very long one does not drift away, and from what.
+
+    Attributes:
+        every: chunks from one rebuilding to the next: before chunk `every`, 2 `every`, ...; None sets no period.
+        above: a row is rebuilt before a chunk when its drift (`vace_adapt.streaming.drift`, 0 for none) at the chunk
+            before was over this; None sets no bound. At least one of the two is given.
+        source: what the sink becomes: the newest frames of the stream let go of the old ones (``sink``), the newest
+            keyframe stands in for it (``keyframe``), or it becomes the stream's first frames again, and the frames
+            after it get back the colour and the contrast of the first chunk (``first``). See
+            `vace_adapt.streaming.reanchoring`.
+    """
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    above: Annotated[float, Field(gt=0)] | None = None
+    source: AnchorSource
+
+    @model_validator(mode="after")
+    def _comes_due(self) -> Reanchor:
+        if self.every is None and self.above is None:
+            raise ValueError("needs every (a number of chunks), above (a bound on the drift), or both")
+        return self
+
+    @property
+    def earliest(self) -> int:
+        """Number of the first chunk before which the memory can be rebuilt."""
+        return self.every if self.every is not None and self.above is None else 1
 
 
 class ControlSettings(Frozen):
@@ -63,6 +93,8 @@ class ControlSettings(Frozen):
         context_frames: K: the rows of so many latent frames before a chunk stand in front of its own in the context
             path, as far as there are any, so that chunks of few latents have a past there; see
             `vace_adapt.context.stream`. 0 shows none.
+        reanchor: rebuild the memory now and then, against drift in very long streams, see `Reanchor`; None never does.
+            A rebuilding pass has neither hints nor slots, as a recache.
     """
 
     structure: tuple[Structure, ...] = (Structure(annotator="plain"),)
@@ -84,6 +116,7 @@ class ControlSettings(Frozen):
     kv_policy: KvPolicy = "hint_free"
     hint_reuse: Annotated[int, Field(ge=1)] = 1
     context_frames: Annotated[int, Field(ge=0)] = 0
+    reanchor: Reanchor | None = None
 
     @model_validator(mode="after")
     def _has_a_picture_of_what_it_preserves(self) -> ControlSettings:
@@ -109,6 +142,12 @@ class ControlSettings(Frozen):
                 f"reference_slots {self.reference_slots} are more than the {self.max_references} references "
                 "that are allowed (max_references)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_whole_keyframes(self) -> ControlSettings:
+        if self.outpaint is not None and self.reanchor is not None and self.reanchor.source == "keyframe":
+            raise ValueError("reanchor.source=keyframe needs keyframes that fill the frame, and outpaint makes room")
         return self
 
     def too_many(self, scales: Sequence[float]) -> str | None:

@@ -226,7 +226,9 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Where the ``references``
         of what it gets are not None, its self-attention sees them, too (capability ``reference_slots``, see
         `SlotReferences`). Every estimate of the finished latents goes through ``chunk.keep(latents)`` (capability
-        ``preserve_latents``).
+        ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
+        ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
+        declared).
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
         normalisation. Core copies them where later chunks are shown their past (``controls.context_frames``): noised,
         they must be what the patch embedding takes.

@@ -30,7 +30,7 @@ def write(cache: RingCache, start: int, frames: int, value: float) -> None:
     """One pass whose values are `value` + frame number, keys all one."""
     step = cache.chunk_pass(start, frames)
     numbers = torch.arange(start, start + frames).repeat_interleave(TOKENS).float()
-    values = (numbers + value)[None, :, None, None].expand(1, -1, 1, 12)
+    values = (numbers + value)[None, :, None, None].expand(cache.values.shape[1], -1, 1, 12)
     cache.layer(0, step).attend(torch.ones_like(values), torch.ones_like(values), values)
 
 
@@ -216,3 +216,32 @@ def test_of_a_chunk_longer_than_the_ring_the_last_latents_stay(slots):
         end = start + frames
         first, latents = recent.newest()
         assert (first, latents.flatten().tolist()) == (end - slots, list(range(end - slots, end)))
+
+
+def test_a_recache_of_one_row_leaves_the_others():
+    cache = RingCache(
+        RingSpec(6, 2), RotaryGrid(12, (1, TOKENS), CPU), layers=1, batch=2, heads=1, head_dim=12, dtype=torch.float32, device=CPU
+    )  # fmt: skip
+    for chunk in range(5):
+        write(cache, 2 * chunk, 2, 0)
+    before, kept = cache.values.clone(), cache.snapshot()
+    step = cache.recache_pass(4, 6, keep_sink=False, batch_row=1)
+    new = torch.full((1, 6 * TOKENS, 1, 12), 7.0)
+    cache.layer(0, step, batch_row=1).attend(new, new, new)
+    assert torch.equal(cache.values[:, 0], before[:, 0])
+    assert (cache.values[:, 1] == 7).all()
+    assert cache.positions(0) == (0, 1, 6, 7, 8, 9)
+    assert cache.positions(1) == (4, 5, 6, 7, 8, 9)
+    cache.restore(kept)
+    assert cache.positions(1) == cache.positions(0)
+    cache.chunk_pass(10, 2)
+    assert cache.positions(1) == cache.positions(0) == (0, 1, 10, 11, 8, 9)
+
+
+def test_recent_latents_of_one_row_are_replaced():
+    recent = RecentLatents(4, (2, 1, 3, 1, 1), torch.float32, CPU)
+    for start in (0, 3):
+        recent.push(torch.arange(start, start + 3).float().view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1))
+    assert recent.replace(1, torch.tensor([7.0, 8.0, 9.0]).view(1, 1, 3, 1, 1)) == 3
+    start, latents = recent.newest()
+    assert (start, latents[0].flatten().tolist(), latents[1].flatten().tolist()) == (2, [2, 3, 4, 5], [2, 7, 8, 9])

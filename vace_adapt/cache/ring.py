@@ -1,8 +1,9 @@
 """Sink + sliding window of keys and values in fixed buffers, written in place.
 
-A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the
-others are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter
-and nothing is ever moved. The host knows which frame is where; no device value is read back.
+A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames, or
+what a recache puts there; the others are a ring. Keys carry their rotary position (or are rotated when read), so the
+order of slots does not matter and nothing is ever moved. The host knows which frame is where; no device value is read
+back.
 
 In front of the frame slots there may be reserved slots. A pass may put keys and values of R references there, at the
 temporal positions ``start - R .. start - 1`` where its chunk begins at ``start``, and sees them together with the frame
@@ -153,7 +154,7 @@ class RingCache:
         self._values = torch.zeros(shape, dtype=dtype, device=device)
         self.reserved_keys, self.keys = self._keys.tensor_split([self._reserved], dim=2)
         self.reserved_values, self.values = self._values.tensor_split([self._reserved], dim=2)
-        self._frames = [-1] * spec.slots
+        self._frames = [[-1] * spec.slots for _ in range(batch)]
         self._end = 0
         self._plan: _Plan | None = None
 
@@ -171,8 +172,9 @@ class RingCache:
         if references > self.layout.references:
             raise InputError(f"{references} references do not fit the cache's {self.layout.references} reserved slots")
         places = self._places(start, frames)
-        for row, slot in places:
-            self._frames[slot] = start + row
+        for held in self._frames:
+            for row, slot in places:
+                held[slot] = start + row
         self._end = max(self._end, start + frames)
         key = (start, frames, len(places))
         if self._plan is None or self._plan.key != key:
@@ -184,13 +186,16 @@ class RingCache:
             passes[references] = self._seeing(references, self._plan)
         return passes[references]
 
-    def recache_pass(self, start: int, frames: int, *, keep_sink: bool) -> RingPass:
+    def recache_pass(self, start: int, frames: int, *, keep_sink: bool, batch_row: int | None = None) -> RingPass:
         """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
 
         A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
         them (NVlabs/LongLive v1.0 pipeline/interactive_causal_inference.py, ``_recache_after_switch``).
+
+        With `batch_row` the pass is over that row alone; read its buffers with the same `batch_row`.
         """
         self._plan = None
+        rewritten = self._frames if batch_row is None else [self._frames[batch_row]]
         slid = start > 0
         places: list[tuple[int, int]] = []  # row, slot
         for row in range(frames):
@@ -199,13 +204,19 @@ class RingCache:
                 continue
             slot = row if in_sink else self._slot(start + row)
             places.append((row, slot))
-            self._frames[slot] = start + row
+            for held in rewritten:
+                held[slot] = start + row
         return self._pass_of(start, frames, places)
 
-    def layer(self, index: int, step: RingPass, references: SlotLayer | None = None) -> LayerCache:
-        """The buffers of layer `index` for a pass, with the references that the pass sees put into their places."""
+    def layer(
+        self, index: int, step: RingPass, references: SlotLayer | None = None, batch_row: int | None = None
+    ) -> LayerCache:
+        """The buffers of layer `index` for a pass over all rows of the batch, or over one, with the references that the
+        pass sees put into their places.
+        """
+        batch = slice(None) if batch_row is None else slice(batch_row, batch_row + 1)
         rows = slice(self._reserved - step.references, self._reserved + step.visible)
-        keys, values = self._keys[index, :, rows], self._values[index, :, rows]
+        keys, values = self._keys[index, batch, rows], self._values[index, batch, rows]
         assert (references is None) == (step.references == 0)
         if references is not None:
             key = references.key if step.reserved is None else rotate(references.key, step.reserved)
@@ -248,8 +259,9 @@ class RingCache:
         everything = len(places) == frames
         keys = None
         if spec.relative:
-            ranks = {frame: rank for rank, frame in enumerate(sorted(self._frames[:filled]))}
-            keys = self.rope.at([ranks[frame] for frame in self._frames[:filled]])
+            held = self._frames[0][:filled]  # of any row: a sink is always older than the ring
+            ranks = {frame: rank for rank, frame in enumerate(sorted(held))}
+            keys = self.rope.at([ranks[frame] for frame in held])
         first = self._first(start, frames)
         return RingPass(
             slots=self._tokens([slot for _, slot in places]),
@@ -290,22 +302,22 @@ class RingCache:
             held.update(reserved_keys=self.reserved_keys, reserved_values=self.reserved_values)
         return held
 
-    def positions(self) -> Sequence[int]:
-        return tuple(self._frames)
+    def positions(self, row: int = 0) -> Sequence[int]:
+        return tuple(self._frames[row])
 
-    def snapshot(self) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
-        return self._keys.clone(), self._values.clone(), tuple(self._frames), self._end
+    def snapshot(self) -> tuple[Tensor, Tensor, list[list[int]], int]:
+        return self._keys.clone(), self._values.clone(), [list(held) for held in self._frames], self._end
 
-    def restore(self, snapshot: tuple[Tensor, Tensor, tuple[int, ...], int]) -> None:
+    def restore(self, snapshot: tuple[Tensor, Tensor, list[list[int]], int]) -> None:
         keys, values, frames, self._end = snapshot
         self._keys.copy_(keys)
         self._values.copy_(values)
-        self._frames = list(frames)
+        self._frames = [list(held) for held in frames]
         self._plan = None
 
     def reset(self) -> None:
         self._keys.zero_()
         self._values.zero_()
-        self._frames = [-1] * self.spec.slots
+        self._frames = [[-1] * self.spec.slots for _ in self._frames]
         self._end = 0
         self._plan = None

@@ -190,6 +190,9 @@ class RunSettings(Frozen):
             )
         if self.videos and self.input is None:
             raise ValueError("videos need input=...: they go along with it")
+        reanchor = self.controls.reanchor
+        if reanchor is not None and reanchor.source == "keyframe" and not (self.first or self.last or self.keyframes):
+            raise ValueError("controls.reanchor.source=keyframe needs first=..., last=... or keyframes=...")
         if self.frames is None and self.input is None:
             raise ValueError("frames=... is not given, and there is no input video to follow")
         controls = self.controls

@@ -129,8 +129,11 @@ class CacheOps(Protocol):
         """Every tensor of the memory by name; the same objects for the whole stream."""
         ...
 
-    def positions(self) -> Sequence[int]:
-        """Absolute latent frame held by each slot; -1 for an unused slot."""
+    def positions(self, row: int = 0) -> Sequence[int]:
+        """Absolute latent frame held by each slot of a batch row; -1 for an unused slot.
+
+        Rows differ only in their sinks, and only where `Chunk.reanchor` named some of them and not others.
+        """
         ...
 
     def snapshot(self) -> Any:

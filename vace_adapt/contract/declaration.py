@@ -50,6 +50,7 @@ CAPABILITIES: Mapping[str, str] = {
     "stream_batch": "batch rows are different chunks at different steps",
     "preserve_latents": "the loop passes every estimate of its latents through chunk.keep",
     "reference_slots": "references can take part in the base's self-attention from reserved cache slots",
+    "reanchor": "the memory can be rebuilt around chosen latents inside a stream",
     "lora": "a LoRA shipped with the base model can be loaded",
     "live_model": "attaches to a model object of the official repository",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,6 +77,15 @@ class Chunk(Protocol):
     """[B, text_len, text_dim] prompt embeddings that hold from this chunk on."""
     prompt_changed: bool
     """True for chunk 0 and for the first chunk under another prompt."""
+    reanchor: Mapping[int, Tensor]
+    """From which latents the memory is rebuilt before the chunk runs, by batch row; empty for nothing.
+
+    Each is [1, C, n, h, w], clean, in the base's own normalisation. They stand for the n newest latent frames,
+    ``start-n .. start-1``, n being as many as there are and the memory holds (`CacheLayout`: slots without the bank).
+    After it the row's memory is that of a stream into which exactly these frames were written, all in one clean pass
+    without hints, at those positions and under the prompt in force: the first of them are the sink, and what the memory
+    held before is gone, also for later recaches. Rows that are not named keep every bit.
+    """
 
     def noise(self, draw: int) -> Tensor:
         """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for
@@ -140,9 +149,13 @@ class ChunkReport:
         seconds: wall time from asking for the chunk to having its frames.
         controlled: whether the context path ran.
         references: number of references in force.
-        cache_bytes: bytes of the base model's cache and of what the context path remembers. The memories of the VAE's
-            causal convolutions, which grow with the picture and not with the stream, are not in it.
+        cache_bytes: bytes of the base model's cache and of what the context path and ``controls.reanchor`` remember.
+            The memories of the VAE's causal convolutions, which grow with the picture and not with the stream, are not
+            in it.
         peak_memory_bytes: peak device memory (CUDA) or peak resident memory of the process so far.
+        drift: of each batch row, how far its latents have wandered from chunk 0 in colour and contrast; 0 at chunk 0.
+            See `vace_adapt.streaming.drift`.
+        reanchored: whether the memory of any row was rebuilt before the chunk (``controls.reanchor``).
     """
 
     index: int
@@ -154,6 +167,8 @@ class ChunkReport:
     references: int
     cache_bytes: int
     peak_memory_bytes: int
+    drift: tuple[float, ...]
+    reanchored: bool
 
     @property
     def fps(self) -> float:

@@ -7,7 +7,7 @@ detached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -98,7 +98,7 @@ class CausalWan(WanTransformer3DModel):
         self,
         latents: Tensor,
         timestep: Tensor,
-        text: TextMemory,
+        text: TextMemory | Sequence[TextLayer],
         layer_cache: Callable[[int], LayerCache],
         hints: ComputesHints | None = None,
     ) -> Tensor:
@@ -107,7 +107,7 @@ class CausalWan(WanTransformer3DModel):
         Args:
             latents: [B, C, F, h, w] noisy (or clean) latents.
             timestep: float32 [B] in [0, 1000], one for each row.
-            text: the prompt in force.
+            text: the prompt in force, by block.
             layer_cache: layer index to that layer's `LayerCache` for this pass.
             hints: computes the hints to add; None runs the bare base model.
 

@@ -67,6 +67,8 @@ class StreamInputs:
             engine.hooks.require("preserve_latents", engine.parts.layout)
         if controls.reference_slots:
             engine.hooks.require("reference_slots", engine.parts.layout)
+        if controls.reanchor is not None:
+            engine.hooks.require("reanchor", engine.parts.layout)
         self.engine = engine
         self.batch = len(seeds)
         self.seeds = tuple(seeds)
@@ -90,6 +92,8 @@ class StreamInputs:
         self._inbox = Inbox(first, Anchors(self.shapes.time, controls.anchor))
         if self._references is not None and path is None:
             raise _no_control_weights("references")
+        if controls.reanchor is not None and controls.reanchor.source == "keyframe" and path is None:
+            raise _no_control_weights("keyframes")
         self._maker = ChunkMaker(engine, self.shapes, self.seeds, controls, path, composer)
 
     @property

@@ -40,3 +40,20 @@ def switched(pipe: Pipeline, chunks: int = 7, **controls: Any) -> list[torch.Ten
                 session.update(prompt="a blue cube")
             made.append(next(session).latents.clone())
     return made
+
+
+def reanchored(pipe: Pipeline, source: str, rows: int = 2) -> tuple[list[torch.Tensor], list[list[list[int]]]]:
+    """Rows of their own prompts, rebuilt by a bound that they pass at different chunks and before chunk 6, with prompt
+    switches before chunks 5 and 6: their latents, and the frames that each row's memory holds after every chunk.
+    """
+    made, positions = [], []
+    controls = {"reanchor": {"every": 6, "above": 0.9, "source": source}}
+    prompts = ["a red ball", "a dog"][:rows]
+    with pipe.stream(prompts, height=32, width=48, seed=list(range(rows)), controls=controls) as session:
+        session.keyframe(frames(1), frame=0)
+        for index in range(8):
+            if index in (5, 6):
+                session.update(prompt=[f"a blue cube {index}", "a cat"][:rows])
+            made.append(next(session).latents.clone())
+            positions.append([sorted(session.cache.positions(row)) for row in range(rows)])
+    return made, positions

@@ -57,8 +57,8 @@ class LongLiveCache:
         slots = {} if self.slots is None else self.slots.tensors()
         return {**self.ring.tensors(), "recent": self.recent.latents, **self.text.tensors(), **slots}
 
-    def positions(self) -> Sequence[int]:
-        return self.ring.positions()
+    def positions(self, row: int = 0) -> Sequence[int]:
+        return self.ring.positions(row)
 
     def snapshot(self) -> Any:
         slots = None if self.slots is None else self.slots.snapshot()

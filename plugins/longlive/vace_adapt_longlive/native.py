@@ -44,9 +44,17 @@ class NativeDenoiser:
 
     def recache(self, timestep: float, *, keep_sink: bool, hints: HintSource | None) -> None:
         start, latents = self.cache.recent.newest()
-        step = self.cache.ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
-        with eagerly(self.cache.ring.compiled):
-            self._forward(latents, timestep, partial(self.cache.ring.layer, step=step), hints)
+        ring = self.cache.ring
+        step = ring.recache_pass(start, latents.shape[2], keep_sink=keep_sink)
+        with eagerly(ring.compiled):
+            self._forward(latents, timestep, partial(ring.layer, step=step), hints)
+
+    def rebuild(self, row: int, latents: Tensor, timestep: float) -> None:
+        start = self.cache.recent.replace(row, latents)
+        ring, tensor = self.cache.ring, self.schedule.tensor(timestep, 1)
+        step = ring.recache_pass(start, latents.shape[2], keep_sink=False, batch_row=row)
+        with eagerly(ring.compiled):
+            self.model(latents, tensor, self.cache.text.row(row), partial(ring.layer, step=step, batch_row=row))
 
     def _made_of(self, references: SlotReferences, timestep: float) -> Callable[[int], SlotLayer]:
         """What each block makes of the references at this timestep; the base runs over them only if that is new."""

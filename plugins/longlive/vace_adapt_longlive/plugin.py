@@ -24,6 +24,7 @@ INFO = PipelineInfo(
         "prompt_switch": _FULL,
         "relative_rope": _FULL,
         "preserve_latents": _FULL,
+        "reanchor": _FULL,
         "lora": _FULL,
         "live_model": _FULL,
         "reference_slots": _FULL,
