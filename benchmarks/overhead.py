@@ -58,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
     "control, 1 reference, cached": {"references": 1},
     "control, 3 references, cached": {"references": 3},
     "control, 3 references, joint": {"references": 3, "form": "joint"},
+    "control, 1 reference, cached, in a slot": {"references": 1, "slots": 1},
     "control, scale 0": {"scale": 0.0},
 }
 
@@ -130,7 +131,7 @@ def measure(pipe: Pipeline, size: str, cases: list[str], chunks: int) -> dict[st
             width=width,
             references=[picture] * case.get("references", 0),
             scale=case.get("scale"),
-            controls=ControlSettings(reference_form=case.get("form", "cached")),
+            controls=ControlSettings(reference_form=case.get("form", "cached"), reference_slots=case.get("slots", 0)),
         )
     filling = 12 // 3
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
@@ -207,7 +208,7 @@ def main() -> None:
     output.write_text(json.dumps(result, indent=2) + "\n")
     for case, row in result["rows"].items():
         print(
-            f"{case:<32} {row['seconds']:8.3f} s, VAE {row['vae_seconds']:7.3f} s, "
+            f"{case:<40} {row['seconds']:8.3f} s, VAE {row['vae_seconds']:7.3f} s, "
             f"x{row['ratio'][1]:.3f}, without VAE x{row['ratio_without_vae'][1]:.3f}"
         )
     print(output)

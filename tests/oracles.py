@@ -82,12 +82,12 @@ def interleaved_streams_do_not_meet(pipe: Any) -> None:
     assert all(same(a, b) for a, b in zip(alone, made, strict=True))
 
 
-def nothing_grows(pipe: Any, chunks: int, settled: int) -> None:
+def nothing_grows(pipe: Any, chunks: int, settled: int, **options: Any) -> None:
     """Controlled, with references and a prompt switch now and then; compared from chunk `settled` on."""
     side = 16
     fed = np.random.default_rng(0).integers(0, 256, (12, side, side, 3), dtype=np.uint8)
     cache_bytes, tensor_bytes, pointers = set(), [], set()
-    with pipe.stream("a", height=side, width=side, references=[picture()]) as session:
+    with pipe.stream("a", height=side, width=side, references=[picture()], **options) as session:
         for index in range(chunks):
             session.feed(fed[: session.shapes.time.pixels(index)])
             if index % 100 == 50:

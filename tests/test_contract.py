@@ -36,6 +36,13 @@ def test_capabilities_must_be_complete():
     assert len(CAPABILITIES) == len(load_plugin("longlive").info.capabilities)
 
 
+def test_exceptions_are_of_known_layouts_and_capabilities():
+    info = load_plugin("longlive").info.model_dump()
+    info["exceptions"] = {"other": {"sink": {"support": "full"}}, "native": {"telepathy": {"support": "full"}}}
+    with pytest.raises(ValidationError, match=r"unknown layouts \['other'\], unknown capabilities \['telepathy'\]"):
+        PipelineInfo.model_validate(info)
+
+
 def test_what_is_not_full_needs_a_reason():
     with pytest.raises(ValidationError, match="'unsupported' needs a reason"):
         Capability(support=Support.UNSUPPORTED)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 
+import history
 import levels
 import oracles
 import pytest
+import reuse
 import torch
 from support import patch
 
@@ -19,6 +21,7 @@ from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.context import chunk as context_chunk
 from vace_adapt.context import parts as context_parts
 from vace_adapt.context import stream as context_stream
+from vace_adapt.context.past import PastFrames
 from vace_adapt.context.references import ReferenceRows, References
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.scale import Schedule
@@ -82,6 +85,21 @@ def hints_not_quite(real):
     return forward
 
 
+def one_step_longer(real):
+    return lambda scales, every: real(scales, every + 1 if every > 1 else 1)
+
+
+def whatever_the_scales(real):
+    return lambda scales, every: real([scales[-1]] * len(scales), every)
+
+
+def clean_pass_reuses(real):
+    def hints(self, inputs, *, step, sigma):
+        return real(self, inputs, step=len(self._steps) - 1 if step < 0 else step, sigma=sigma)
+
+    return hints
+
+
 def never_made_anew(real):
     """What was remembered stays, whatever the prompt."""
 
@@ -131,6 +149,51 @@ def references_of_the_first_row(real):
     return at
 
 
+def noise_numbered_by_place(real):
+    return lambda seeds, purpose, number, shape: real(seeds, purpose, number % 3, shape)
+
+
+def control_of_the_chunk_before(real):
+    """What was given for a chunk is taken for what was given for the next."""
+    late = {}
+
+    def push(self, control, latents, noise):
+        real(self, late.get(id(self), control), latents, noise)
+        late[id(self)] = control
+
+    return push
+
+
+def a_control_lasts(real):
+    """Where nothing is given, what was given last is shown on."""
+
+    def push(self, control, latents, noise):
+        given = not (control[:, 32:] == 1).all() or not torch.equal(control[:, :16], control[:, 16:32])
+        self.given = control if given else self.__dict__.get("given", control)
+        real(self, self.given, latents, noise)
+
+    return push
+
+
+def the_first_frames(real):
+    def push(self, latents):
+        kept = latents[:, :, : self.slots]
+        self.end += latents.shape[2] - kept.shape[2]
+        real(self, kept)
+
+    return push
+
+
+def one_past_for_all(real):
+    shared = {}
+
+    def init(self, *args, **options):
+        real(self, *args, **options)
+        self.__dict__ = shared.setdefault("past", self.__dict__)
+
+    return init
+
+
 def keeps_every_chunk(real):
     def push(self, latents):
         real(self, latents)
@@ -171,6 +234,15 @@ MUTANTS = {
     ),
     "no map": (patch(context_stream, "control_scales", no_map), levels.a_map_is_a_scale_for_every_token),
     "a schedule one chunk late": (patch(Schedule, "at", one_chunk_late), levels.a_ramp_is_a_scale_for_each_chunk),
+    "hints are added one step longer": (
+        patch(context_chunk, "made_at", one_step_longer), reuse.reused_hints_are_those_recorded,
+    ),
+    "hints are added whatever the scales": (
+        patch(context_chunk, "made_at", whatever_the_scales), reuse.reused_hints_are_those_recorded,
+    ),
+    "a clean pass has the last step's hints": (
+        patch(context_chunk.ChunkContext, "_hints", clean_pass_reuses), reuse.reused_hints_are_those_recorded,
+    ),
     "hints are not quite added": (patch(CausalWan, "forward", hints_not_quite), oracles.zero_hints_are_the_base),
     "an old prompt is remembered": (
         patch(ReferenceRows, "remembered", never_made_anew), oracles.cached_references_equal_recomputed_ones,
@@ -192,6 +264,24 @@ MUTANTS = {
     ),
     "one cache for all streams": (
         patch(RingCache, "__init__", one_ring_for_all), oracles.interleaved_streams_do_not_meet,
+    ),
+    "a past frame's noise by its place": (
+        patch(control_path, "draw", noise_numbered_by_place), history.the_past_is_what_was_given_and_made,
+    ),
+    "the past has the control of the chunk before": (
+        patch(PastFrames, "push", control_of_the_chunk_before), history.the_past_is_what_was_given_and_made,
+    ),
+    "a control lasts in the past": (
+        patch(PastFrames, "push", a_control_lasts), history.the_past_is_what_was_given_and_made,
+    ),
+    "of a chunk its first frames are the past": (
+        patch(RecentLatents, "push", the_first_frames), history.the_past_is_what_was_given_and_made,
+    ),
+    "one past for all streams": (
+        patch(PastFrames, "__init__", one_past_for_all), history.streams_with_a_past_do_not_meet,
+    ),
+    "the past's noise of the first row for all": (
+        patch(control_path, "draw", noise_of_the_first_row), history.rows_of_a_batch_have_their_own_past,
     ),
     "every chunk is kept": (patch(RecentLatents, "push", keeps_every_chunk), nothing_grows),
     "a buffer grows": (patch(RecentLatents, "push", grows), nothing_grows),

@@ -96,6 +96,16 @@ def test_switches_change_anything_from_a_chunk_on(folder, tmp_path, monkeypatch)
         (["input=video.mp4", "videos.depth=depth.mp4"], "the video 'depth' is fed, and no control reads it"),
         (["input=video.mp4", "controls.scale.control_schedule.start_step=7"], "scale.control_schedule speaks of denoise step 7"),
         (["input=video.mp4", "controls.structure=[]"], "the frames would not be used"),
+        (["task=text", "frames=9", "pipeline.sink=0", "controls.reanchor={every: 2, source: sink}"], "rebuilds the sink, and the memory of 12 latent frames has none"),
+        (["task=text", "frames=9", "controls.reanchor={every: 2, source: keyframe}"], "controls.reanchor.source=keyframe needs first=..., last=... or keyframes=..."),
+        (
+            ["task=lastframe", "last=b.png", "frames=81", "controls.reanchor={every: 2, source: keyframe}"],
+            "can come due at chunk 2, which ends with frame 32, and the first keyframe stands at frame 80: place one up to there",
+        ),
+        (
+            ["task=keyframes", "keyframes=[{path: a.png, frame: 21}]", "frames=81", "controls.reanchor={every: 9, above: 1, source: keyframe}"],
+            "can come due at chunk 1, which ends with frame 20, and the first keyframe stands at frame 21: place one up to there",
+        ),
         (["task=text", "frames=9", "references=[people.json]"], "reference 0: 'people.json' is not an image"),
         (["task=text", "frames=9", "switches=[{chunk: 1}]"], "needs one of prompt, references, scale and controls"),
         (["task=text", "frames=21", "switches=[{chunk: 1, controls: {anchor: frame}}]"], "controls.anchor cannot change inside a stream"),
@@ -110,6 +120,18 @@ def test_explain_and_run_refuse_the_same(overrides, text, folder, tmp_path, monk
         assert told.count("\n") == 1
         assert text in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_reanchored(folder, tmp_path, monkeypatch):
+    """Its metrics say before which chunks, and how far each of them has drifted."""
+    monkeypatch.chdir(folder)
+    given = ["task=keyframes", "keyframes=[{path: a.png, frame: 32}]", "frames=57", "height=32", "width=48"]
+    rule = "controls.reanchor={every: 2, source: keyframe}"
+    assert main(["run", *given, rule, f"output.folder={tmp_path}/run"]) == 0
+    chunks = json.loads((tmp_path / "run" / "metrics.json").read_text())["chunks"]
+    assert [chunk["reanchored"] for chunk in chunks] == [False, False, True, False, True]
+    assert chunks[0]["drift"] == [0]
+    assert all(chunk["drift"][0] > 0 for chunk in chunks[1:])
 
 
 def test_explain_as_json(folder, monkeypatch, capsys):

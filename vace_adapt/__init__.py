@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vace_adapt.composing import MaskSettings, Outpaint, Structure
     from vace_adapt.conditioning.references import Reference
     from vace_adapt.contract import ChunkReport, PipelineInfo, WeightsSettings
-    from vace_adapt.controls import ControlSettings
+    from vace_adapt.controls import ControlSettings, Reanchor
     from vace_adapt.errors import VaceAdaptError
     from vace_adapt.scale import HintScale, Schedule
     from vace_adapt.streaming.chunk import StreamedChunk
@@ -38,6 +38,7 @@ _HOMES = {
     "HintScale": "vace_adapt.scale",
     "MaskSettings": "vace_adapt.composing",
     "Outpaint": "vace_adapt.composing",
+    "Reanchor": "vace_adapt.controls",
     "Reference": "vace_adapt.conditioning.references",
     "Schedule": "vace_adapt.scale",
     "Structure": "vace_adapt.composing",
@@ -56,6 +57,7 @@ __all__ = [
     "Outpaint",
     "Pipeline",
     "PipelineInfo",
+    "Reanchor",
     "Reference",
     "Schedule",
     "Session",

@@ -22,6 +22,7 @@ from vace_adapt.contract import (
     PipelineInfo,
     PipelineParts,
     PipelineSettings,
+    ReferenceRoom,
     Stream,
     Support,
     WeightsSettings,
@@ -50,15 +51,17 @@ class PipelineHooks:
         self._hook = manager.hook
         self.info: PipelineInfo = self._expect("vace_describe", PipelineInfo, self._ask(self._hook.vace_describe))
 
-    def require(self, capability: str) -> None:
-        """Refuse what the plugin does not declare as full.
+    def require(self, capability: str, layout: str) -> None:
+        """Refuse what the plugin does not declare as full for a model of this layout.
 
         Raises:
             Unsupported: with the declared reason.
         """
-        declared = self.info.capabilities[capability]
+        special = self.info.exceptions.get(layout, {}).get(capability)
+        declared = special or self.info.capabilities[capability]
         if declared.support is not Support.FULL:
-            raise Unsupported(f"pipeline {self.name!r}: {capability} is {declared.support.value}: {declared.reason}")
+            name = f"{self.name!r}" if special is None else f"{self.name!r}, layout {layout!r}"
+            raise Unsupported(f"pipeline {name}: {capability} is {declared.support.value}: {declared.reason}")
 
     def settings_type(self) -> type[PipelineSettings]:
         came = self._ask(self._hook.vace_settings)
@@ -102,8 +105,10 @@ class PipelineHooks:
         came = self._hook.vace_chunk_shapes(parts=parts, height=height, width=width)
         return self._expect("vace_chunk_shapes", ChunkShapes, came)
 
-    def cache_ops(self, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> CacheOps:
-        came = self._hook.vace_cache_ops(parts=parts, shapes=shapes, batch=batch)
+    def cache_ops(
+        self, parts: PipelineParts, shapes: ChunkShapes, batch: int, references: ReferenceRoom | None = None
+    ) -> CacheOps:
+        came = self._hook.vace_cache_ops(parts=parts, shapes=shapes, batch=batch, references=references)
         if not isinstance(came, CacheOps):
             raise HookReturnType(self.name, "vace_cache_ops", came, "an object with the methods of CacheOps")
         return came

@@ -28,6 +28,7 @@ from vace_adapt.contract import (
     PipelineInfo,
     PipelineParts,
     PipelineSettings,
+    ReferenceRoom,
     Stream,
     WeightsSettings,
 )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-HOOK_API = 2
+HOOK_API = 3
 """Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
 
 It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
@@ -212,7 +213,7 @@ def vace_chunk_shapes(parts: PipelineParts, height: int, width: int) -> ChunkSha
 
 
 @hookspec(firstresult=True)
-def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int) -> CacheOps:
+def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int, references: ReferenceRoom | None) -> CacheOps:
     """Allocate the memory of one stream.
 
     Required. First result.
@@ -220,7 +221,10 @@ def vace_cache_ops(parts: PipelineParts, shapes: ChunkShapes, batch: int) -> Cac
     :param parts: what was loaded.
     :param shapes: from `vace_chunk_shapes`.
     :param batch: rows B of the stream.
-    :returns: fixed buffers, written in place for the whole stream; independent of references and controls.
+    :param references: what to reserve for references in the base's self-attention; None unless it was asked for and
+        capability ``reference_slots`` is declared.
+    :returns: fixed buffers, written in place for the whole stream; independent of which references and controls are
+        given.
 
     Called once per stream.
     """
@@ -235,10 +239,15 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     :param parts: what was loaded.
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
         forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
-        ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Every estimate of the
-        finished latents goes through ``chunk.keep(latents)`` (capability ``preserve_latents``).
+        ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Where the ``references``
+        of what it gets are not None, its self-attention sees them, too (capability ``reference_slots``, see
+        `SlotReferences`). Every estimate of the finished latents goes through ``chunk.keep(latents)`` (capability
+        ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
+        ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
+        declared).
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
-        normalisation.
+        normalisation. Core copies them where later chunks are shown their past (``controls.context_frames``): noised,
+        they must be what the patch embedding takes.
 
     All randomness comes from ``chunk.noise``. Everything that outlives a chunk is in ``stream.cache`` or local to the
     generator: two streams of one model never meet. Called once per stream.

@@ -62,11 +62,10 @@ def draw_condition(clip: Clip, random: Any) -> Condition:
         area, mask = _outpainting(clip, random)
     if "extension" in parts:
         kept, times = _extension(len(mask), random)
-        area, mask = (
-            f"{area}{kept}",
-            mask & ~times[:, None, None] if not area else np.where(times[:, None, None], mask, True),
-        )
-    background = GRAY if control is None else control.astype(np.float32)
+        made_there = mask if area else np.zeros_like(mask)
+        mask = np.where(times[:, None, None], made_there, True)
+        area = "+".join(filter(None, (area, kept)))
+    background = np.float32(GRAY) if control is None else control.astype(np.float32)
     return Condition("+".join(filter(None, (area, name))), np.where(mask[..., None], background, clip.frames), mask)
 
 
@@ -84,7 +83,8 @@ def _inpainting(clip: Clip, random: Any) -> tuple[str, Array]:
     """One thing, the box around it, or a box anywhere."""
     shape = clip.frames.shape[:3]
     kind = random.choice(["object", "object_box", "box"])
-    track = boxes(clip.masks[int(random.integers(len(clip.masks)))]).astype(int)
+    seen = clip.masks[int(random.integers(len(clip.masks)))]
+    track = boxes(seen).astype(int)
     mask = np.zeros(shape, bool)
     if kind == "box":
         left, top = random.integers(0, 36, 2)
@@ -96,8 +96,7 @@ def _inpainting(clip: Clip, random: Any) -> tuple[str, Array]:
         if right > left:
             mask[t, max(0, top - grow) : bottom + grow, max(0, left - grow) : right + grow] = True
     if kind == "object":
-        near = _grown(clip.masks[[*range(len(clip.masks))]].max(axis=0) > 0.3, grow)
-        mask &= near
+        mask &= _grown(seen > 0.3, grow)
     return "inpaint", mask
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from conditions import Condition, draw_condition
+from conditions import GRAY, Condition, draw_condition
 from diffusers import AutoencoderKLWan
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -20,7 +20,7 @@ from vae_parallel import encode
 from vace_adapt.conditioning.masks import mask_frames, pack_mask
 from vace_adapt.embedded.world.captions import caption
 from vace_adapt.embedded.world.render import reference, render
-from vace_adapt.embedded.world.scene import draw_scene
+from vace_adapt.embedded.world.scene import FRAMES, SIZE, draw_scene
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +43,7 @@ class Latents:
         nothing: float16 [C, F, h, w], a gray video.
         captions: full, and without appearance, for each clip.
         names: of the conditions of each clip.
+        things: in each clip.
     """
 
     video: Tensor
@@ -60,24 +61,44 @@ class Latents:
 
 
 class Codec:
-    """The trained autoencoder with the statistics of its latents.
+    """The trained autoencoder with the statistics of its latents. A gray video of one length is encoded once.
 
     Args:
         vae: the autoencoder.
         statistics: mean and deviation of each channel, or None while they are measured.
+        device: where it runs.
+        fast: encode videos as a compiled graph in bfloat16, three times as fast on a CPU; latents are then off by about
+            half a percent.
     """
 
-    def __init__(self, vae: AutoencoderKLWan, statistics: tuple[Tensor, Tensor] | None, device: str = "cpu") -> None:
-        self.vae, self.device = vae.to(device), device
+    def __init__(
+        self,
+        vae: AutoencoderKLWan,
+        statistics: tuple[Tensor, Tensor] | None,
+        device: str = "cpu",
+        *,
+        fast: bool = False,
+    ) -> None:
+        self.vae, self.device, self.fast = vae.to(device), device, fast
+        self._video = torch.compile(encode) if fast else encode
         mean, deviation = statistics or (torch.zeros(vae.config.z_dim), torch.ones(vae.config.z_dim))
         self.mean, self.deviation = (each.view(-1, 1, 1, 1).to(device) for each in (mean, deviation))
+        self._gray: dict[tuple[int, ...], Tensor] = {}
 
-    @torch.no_grad()
     def __call__(self, frames: Array) -> Tensor:
         """Frames 0..255 [T, H, W, 3] to float16 [C, F, h, w]."""
+        if not (frames == GRAY).all():
+            return self._encoded(frames)
+        if frames.shape not in self._gray:
+            self._gray[frames.shape] = self._encoded(frames)
+        return self._gray[frames.shape]
+
+    @torch.no_grad()
+    def _encoded(self, frames: Array) -> Tensor:
         pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        mean, _ = encode(self.vae, pixels)
-        return ((mean[0] - self.mean) / self.deviation).half().cpu()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.fast):
+            mean, _ = (self._video if len(frames) > 1 else encode)(self.vae, pixels)
+        return ((mean[0].float() - self.mean) / self.deviation).half().cpu().contiguous()
 
 
 def measure_statistics(vae: AutoencoderKLWan, clips: int, first_seed: int) -> tuple[Tensor, Tensor]:
@@ -94,7 +115,7 @@ def write_shard(folder: Path, number: int, codec: Codec, first_seed: int) -> Non
         return
     encoded = [_encode(codec, seed) for seed in range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)]
     tensors = {name: torch.stack([tensors[name] for tensors, _ in encoded]) for name in encoded[0][0]}
-    tensors["nothing"] = codec(np.full((81, 64, 64, 3), 127.5, np.float32))
+    tensors["nothing"] = codec(np.full((FRAMES, SIZE, SIZE, 3), GRAY, np.float32))
     unfinished = path.with_suffix(".unfinished")
     save_file(tensors, unfinished, metadata={"clips": json.dumps([words for _, words in encoded])})
     os.replace(unfinished, path)
@@ -118,8 +139,8 @@ def load_latents(folder: Path) -> Latents:
 def control_of(codec: Codec, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
     """Inactive and reactive latents and mask channels of a condition, as ali-vilab/VACE encodes them."""
     generate = condition.mask[..., None]
-    kept = np.where(generate, np.float32(127.5), condition.frames)
-    fresh = np.where(generate, condition.frames, np.float32(127.5))
+    kept = np.where(generate, np.float32(GRAY), condition.frames)
+    fresh = np.where(generate, condition.frames, np.float32(GRAY))
     mask = torch.from_numpy(condition.mask)[None, None]
     latents = 1 + (len(condition.mask) - 1) // 4
     packed = pack_mask(mask, mask_frames("nearest", 0, latents, len(condition.mask)))[0]

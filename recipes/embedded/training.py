@@ -30,7 +30,7 @@ class Training:
     goes on from a saved state makes the same weights as one that was never stopped.
 
     Args:
-        folder: where ``state.pt`` and ``losses.json`` lie; made if missing.
+        folder: where ``state.pt`` lies, and ``losses.json`` for people; made if missing.
         steps: how many there are.
         seed: of the stage.
         parts: what has a state, by name.
@@ -79,8 +79,8 @@ class Training:
     def save(self) -> None:
         """Write the state, whole or not at all."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
-        _replace(self.folder / "state.pt", lambda path: torch.save({"step": self.step, "parts": state}, path))
         record = {"step": self.step, "steps": self.steps, "seconds": round(self.seconds, 1), "losses": self.losses}
+        _replace(self.folder / "state.pt", lambda path: torch.save({"record": record, "parts": state}, path))
         _replace(self.folder / "losses.json", lambda path: path.write_text(json.dumps(record)))
 
     def _resume(self) -> None:
@@ -90,10 +90,8 @@ class Training:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
-        self.step = state["step"]
-        record = json.loads((self.folder / "losses.json").read_text())
-        self.seconds = record["seconds"]
-        self.losses = {name: values[: self.step] for name, values in record["losses"].items()}
+        record = state["record"]
+        self.step, self.seconds, self.losses = record["step"], record["seconds"], record["losses"]
 
     def _report(self, pace: float) -> None:
         left = (self.steps - self.step) * pace

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from support import distance, frames, picture, stream
@@ -9,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from vace_adapt import load_pipeline
 from vace_adapt.compiling import eagerly
+from vace_adapt_longlive import native
 
 
 @pytest.fixture
@@ -21,11 +24,11 @@ def graphs():
     torch._dynamo.reset()
 
 
-def switched(pipe, chunks: int, references) -> list[torch.Tensor]:
+def switched(pipe, chunks: int, references, **options) -> list[torch.Tensor]:
     """A controlled stream that fills its window, slides, and switches its prompt."""
     made = []
-    with pipe.stream("a red ball", height=32, width=48, references=references) as session:
-        session.feed(frames(9 + 12 * (chunks - 1)), last=True)
+    with pipe.stream("a red ball", height=32, width=48, references=references, **options) as session:
+        session.feed(frames(session.shapes.time.pixel_start(chunks)), last=True)
         for index in range(chunks):
             if index == chunks - 2:
                 session.update(prompt="a blue cube")
@@ -45,6 +48,18 @@ def test_one_graph_for_each_kind_of_block_over_a_stream(graphs, references, rope
     assert graphs() == 2, "and none for another stream"
 
 
+@pytest.mark.parametrize("form", ["cached", "joint"])
+@pytest.mark.parametrize("chunk_latents", [1, 3])
+def test_a_past_that_grows_takes_no_other_graph(graphs, form, chunk_latents):
+    settings = {"chunk_latents": chunk_latents, "sink": chunk_latents}
+    plain, compiled = (load_pipeline("longlive", seed=0, settings=settings, device="cpu") for _ in range(2))
+    options = {"references": [picture()], "context_frames": 4, "hint_reuse": 2, "reference_form": form}
+    expected = switched(plain, 7, **options)
+    compiled.compile(backend="aot_eager")
+    assert distance(switched(compiled, 7, **options), expected) < 1e-5
+    assert graphs() == 2, "the base's block and the context block"
+
+
 def test_references_that_come_and_go_take_one_more_graph(graphs):
     pipe = load_pipeline("longlive", seed=0, device="cpu").compile(backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=False), pipe.stream("a", height=32, width=48) as session:
@@ -53,6 +68,23 @@ def test_references_that_come_and_go_take_one_more_graph(graphs):
             session.update(references=references)
             next(session)
     assert graphs() == 3
+
+
+@pytest.mark.parametrize("rope", ["absolute", "relative"])
+def test_reanchoring_takes_no_graph(graphs, rope):
+    plain, compiled = (load_pipeline("longlive", seed=0, settings={"rope": rope}, device="cpu") for _ in range(2))
+    controls = {"reanchor": {"every": 2, "source": "first"}}
+    expected = switched(plain, 8, (), controls=controls)
+    compiled.compile(backend="aot_eager")
+    assert distance(switched(compiled, 8, (), controls=controls), expected) < 1e-5
+    assert graphs() == 2
+
+
+def test_a_rebuilding_pass_that_is_compiled_is_noticed(graphs, monkeypatch):
+    monkeypatch.setattr(native, "eagerly", lambda compiled: nullcontext())
+    pipe = load_pipeline("longlive", seed=0, device="cpu").compile(backend="aot_eager")
+    with pytest.raises(torch._dynamo.exc.RecompileError):
+        switched(pipe, 4, (), controls={"reanchor": {"every": 3, "source": "first"}})
 
 
 def test_rare_eager_passes_leave_the_compilers_stance_alone():

@@ -53,6 +53,7 @@ def test_cached_references_equal_recomputed_ones(gpu, monkeypatch):
     [
         {"references": [picture()]},
         {"references": [picture(), Reference(picture(1), scale=0.5)]},
+        {"references": [picture(), Reference(picture(1), scale=0.5)], "controls": {"reference_slots": 3}},
         {"controls": {"structure": [{"annotator": "plain", "region": (0, 0, 0.5, 1), "scale": 0.5}]}},
     ],
 )

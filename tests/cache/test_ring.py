@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vace_adapt.attention.rope import RotaryGrid
+from vace_adapt.attention.rope import RotaryGrid, rotate
 from vace_adapt.cache.recent import RecentLatents
-from vace_adapt.cache.ring import RingCache, RingSpec
+from vace_adapt.cache.ring import RingCache, RingSpec, SlotLayer
 from vace_adapt.errors import InputError, SessionError
 
 CPU = torch.device("cpu")
 TOKENS = 2
 
 
-def ring(slots: int, sink: int, **options: bool) -> RingCache:
+def ring(slots: int, sink: int, references: int = 0, **options: bool) -> RingCache:
     return RingCache(
         RingSpec(slots, sink, **options),
         RotaryGrid(12, (1, TOKENS), CPU),
@@ -22,6 +22,7 @@ def ring(slots: int, sink: int, **options: bool) -> RingCache:
         head_dim=12,
         dtype=torch.float32,
         device=CPU,
+        references=references,
     )
 
 
@@ -29,7 +30,7 @@ def write(cache: RingCache, start: int, frames: int, value: float) -> None:
     """One pass whose values are `value` + frame number, keys all one."""
     step = cache.chunk_pass(start, frames)
     numbers = torch.arange(start, start + frames).repeat_interleave(TOKENS).float()
-    values = (numbers + value)[None, :, None, None].expand(1, -1, 1, 12)
+    values = (numbers + value)[None, :, None, None].expand(cache.values.shape[1], -1, 1, 12)
     cache.layer(0, step).attend(torch.ones_like(values), torch.ones_like(values), values)
 
 
@@ -127,7 +128,61 @@ def test_slots_are_in_any_order_but_ranks_are_in_order_of_time():
     assert torch.equal(step.query.cos, cache.rope.at([4, 5]).cos)
 
 
+def shown(cache: RingCache, start: int, frames: int, references: int, value: float = 1000.0) -> torch.Tensor:
+    """What a pass sees whose references have one value; all keys are alike, so attention takes the mean."""
+    step = cache.chunk_pass(start, frames, references)
+    rows = torch.full((1, references * TOKENS, 1, 12), value)
+    own = torch.zeros(1, frames * TOKENS, 1, 12)
+    layer = cache.layer(0, step, SlotLayer(torch.zeros_like(rows), rows) if references else None)
+    return layer.attend(own, own, own)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("references", [0, 1, 3])
+def test_a_pass_sees_its_references_and_no_empty_slot(relative, references):
+    cache = ring(6, 2, references=3, relative=relative)
+    shown(cache, 0, 2, 3, value=5.0)
+    expected = torch.full((1, 2 * TOKENS, 1, 12), 1000.0 * references / (references + 4))
+    assert torch.allclose(shown(cache, 2, 2, references), expected)
+    assert held(cache) == [0.0] * 6, "references are not written to frame slots"
+
+
+def test_references_stand_directly_in_front_of_the_chunk():
+    absolute, relative = (ring(6, 2, references=3, relative=relative) for relative in (False, True))
+    for cache in (absolute, relative):
+        for chunk in range(4):
+            write(cache, 2 * chunk, 2, 0)
+        for references in (1, 2):
+            step = cache.chunk_pass(8, 2, references)
+            first = 8 if cache is absolute else 4
+            expected = cache.rope.at(range(first - references, first))
+            assert torch.equal(step.query.cos, cache.rope.at([first, first + 1]).cos)
+            if cache is absolute:
+                assert torch.equal(step.reserved.sin, expected.sin)
+            else:
+                assert torch.equal(step.keys.sin[: references * TOKENS], expected.sin)
+                assert torch.equal(step.keys.sin[references * TOKENS :], cache.chunk_pass(8, 2).keys.sin)
+    assert torch.equal(absolute.chunk_pass(8, 2, 1).slots, absolute.chunk_pass(8, 2).slots + TOKENS)
+
+
+def test_keys_of_references_are_rotated_as_they_are_put_in():
+    cache, unrotated = ring(6, 0, references=1), torch.ones(1, TOKENS, 1, 12)
+    step = cache.chunk_pass(0, 2, 1)
+    cache.layer(0, step, SlotLayer(unrotated, unrotated))
+    assert torch.equal(cache.reserved_keys[0], rotate(unrotated, cache.rope.at([-1])))
+    assert torch.equal(cache.reserved_values[0], unrotated)
+
+
+def test_passes_of_a_chunk_share_one_plan():
+    cache = ring(6, 2, references=2)
+    steps = [cache.chunk_pass(0, 2, references) for references in (1, 0, 1, 2, 1)]
+    assert steps[0] is steps[2] is steps[4]
+    assert steps[1] is cache.chunk_pass(0, 2)
+
+
 def test_refusals():
+    with pytest.raises(InputError, match="3 references do not fit the cache's 2 reserved slots"):
+        ring(6, 0, references=2).chunk_pass(0, 2, 3)
     with pytest.raises(InputError, match="a cache of 3 latent frames cannot keep a sink of 3"):
         ring(3, 3)
     with pytest.raises(SessionError, match="the cache holds 4 latent frames and does not evict: frame 5 does not fit"):
@@ -150,3 +205,43 @@ def test_recent_latents_come_back_in_order_of_time():
         first, latents = recent.newest()
         assert latents.flatten().tolist() == list(range(first, start + 3))
     assert first == 5
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_of_a_chunk_longer_than_the_ring_the_last_latents_stay(slots):
+    recent = RecentLatents(slots, (1, 1, 3, 1, 1), torch.float32, CPU)
+    assert recent.newest()[1].shape[2] == 0
+    for start, frames in ((0, 3), (3, 1), (4, 3)):
+        recent.push(torch.arange(start, start + frames).float().view(1, 1, frames, 1, 1))
+        end = start + frames
+        first, latents = recent.newest()
+        assert (first, latents.flatten().tolist()) == (end - slots, list(range(end - slots, end)))
+
+
+def test_a_recache_of_one_row_leaves_the_others():
+    cache = RingCache(
+        RingSpec(6, 2), RotaryGrid(12, (1, TOKENS), CPU), layers=1, batch=2, heads=1, head_dim=12, dtype=torch.float32, device=CPU
+    )  # fmt: skip
+    for chunk in range(5):
+        write(cache, 2 * chunk, 2, 0)
+    before, kept = cache.values.clone(), cache.snapshot()
+    step = cache.recache_pass(4, 6, keep_sink=False, batch_row=1)
+    new = torch.full((1, 6 * TOKENS, 1, 12), 7.0)
+    cache.layer(0, step, batch_row=1).attend(new, new, new)
+    assert torch.equal(cache.values[:, 0], before[:, 0])
+    assert (cache.values[:, 1] == 7).all()
+    assert cache.positions(0) == (0, 1, 6, 7, 8, 9)
+    assert cache.positions(1) == (4, 5, 6, 7, 8, 9)
+    cache.restore(kept)
+    assert cache.positions(1) == cache.positions(0)
+    cache.chunk_pass(10, 2)
+    assert cache.positions(1) == cache.positions(0) == (0, 1, 10, 11, 8, 9)
+
+
+def test_recent_latents_of_one_row_are_replaced():
+    recent = RecentLatents(4, (2, 1, 3, 1, 1), torch.float32, CPU)
+    for start in (0, 3):
+        recent.push(torch.arange(start, start + 3).float().view(1, 1, 3, 1, 1).expand(2, -1, -1, -1, -1))
+    assert recent.replace(1, torch.tensor([7.0, 8.0, 9.0]).view(1, 1, 3, 1, 1)) == 3
+    start, latents = recent.newest()
+    assert (start, latents[0].flatten().tolist(), latents[1].flatten().tolist()) == (2, [2, 3, 4, 5], [2, 7, 8, 9])

@@ -54,7 +54,7 @@ def test_a_real_video_through_longlive(tmp_path, capsys, name, rate):
     assert (info.height % 16, info.width % 16) == (0, 0)
     assert len(list(read_frames(info, info.height, info.width))) == 40
     printed = capsys.readouterr().out
-    assert "the embedded tiny weights are random (untrained)" in printed
+    assert "this pipeline ships no trained weights, its tiny ones are random" in printed
     for file in ("output.mp4", "sheet.png", "metrics.json"):
         assert str(folder / file) in printed
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
 
+from vace_adapt.context.past import Past
 from vace_adapt.context.references import References
 from vace_adapt.embedded.tiny import TINY_CONTROL_LAYERS
 
@@ -46,24 +47,27 @@ def test_batch_layout_is_equal_bit_for_bit(tiny, batch_vace, count, mask, scale)
     assert torch.equal(output, expected)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("count", "before"), [(1, 0), (3, 0), (0, 2), (1, 2), (3, 1)])
 @pytest.mark.parametrize("mask", ["ones", "mixed"])
-def test_references_outside_the_latents_give_the_same_hints(tiny, count, mask):
-    """Form `joint`: the hints of the video rows are those of the batch layout, though the base never sees a
-    reference."""
+def test_references_and_the_past_outside_the_latents_give_the_same_hints(tiny, count, before, mask):
+    """Form `joint`: the hints of the chunk's rows are those of the batch layout, though the base never sees a
+    reference, nor, in this pass, the frames in front of the chunk."""
     latents, control = inputs(count, 4, mask)
     batch = tiny.context()
     batch_chunk = chunk_context(batch, control)
     _, expected = tiny.run(latents, batch_chunk.source(0, 1.0))
 
     outside = tiny.context()
-    held = References(control[:, :, :count], torch.zeros_like(latents[:, :, :count]), latents[:, :, :count])
-    outside.set_references(held)
-    outside_chunk = chunk_context(outside, control[:, :, count:])
-    output, hints = tiny.run(latents[:, :, count:], outside_chunk.source(0, 1.0))
-    assert output.shape == latents[:, :, count:].shape, "references never change the shape of the latents"
+    if count:
+        held = References(control[:, :, :count], torch.zeros_like(latents[:, :, :count]), latents[:, :, :count])
+        outside.set_references(held)
+    between, own = slice(count, count + before), slice(count + before, None)
+    past = Past(control[:, :, between], None, torch.zeros_like(latents[:, :, between]), latents[:, :, between])
+    outside_chunk = chunk_context(outside, control[:, :, own], past=past)
+    output, hints = tiny.run(latents[:, :, own], outside_chunk.source(0, 1.0))
+    assert output.shape == latents[:, :, own].shape, "what stands in front never changes the shape of the latents"
     for layer in TINY_CONTROL_LAYERS:
-        assert torch.allclose(hints[layer], expected[layer][:, count * 6 :], atol=1e-5)
+        assert torch.allclose(hints[layer], expected[layer][:, (count + before) * 6 :], atol=1e-5)
 
 
 def test_the_oracle_notices_a_missing_hint(tiny, batch_vace):

@@ -240,24 +240,30 @@ def test_an_attached_model_can_be_forgotten():
     assert reference() is None
 
 
-def test_native_model_by_hooks_equals_native_model_by_argument(tiny):
-    """The two ways in which hints can enter are twins: same bits."""
+@pytest.mark.parametrize("hint_reuse", [1, 2])
+def test_native_model_by_hooks_equals_native_model_by_argument(tiny, hint_reuse):
+    """The two ways in which hints can enter are twins: same bits, of hints that are added again as well."""
     context = tiny.context("cached")
     context.set_references(references(1))
-    latents, control = randn(1, 16, FRAMES, 4, 6), randn(1, 96, FRAMES, 4, 6, seed=9)
-    context_chunk = chunk_context(context, control)
-    by_argument, _ = tiny.run(latents, context_chunk.source(0, 0.7))
+    control = randn(1, 96, FRAMES, 4, 6, seed=9)
+    by_argument, by_hooks = [], []
+    context_chunk = chunk_context(context, control, hint_reuse=hint_reuse)
+    for step in range(2):
+        by_argument.append(tiny.run(randn(1, 16, FRAMES, 4, 6, seed=step), context_chunk.source(step, 0.7))[0])
 
     cache = RingCache(
         RingSpec(FRAMES, 0), RotaryGrid(TINY.head_dim, (2, 3), torch.device("cpu")), layers=TINY.layers, batch=1,
         heads=TINY.heads, head_dim=TINY.head_dim, dtype=torch.float32, device=torch.device("cpu"),
     )  # fmt: skip
     attachment = Attachment(tiny.model, causal_wan_blocks(tiny.model), LAYERS)
-    with attachment.running(context_chunk.source(0, 0.7)):
-        layers = partial(cache.layer, step=cache.chunk_pass(0, FRAMES))
-        by_hooks = tiny.model(latents, torch.tensor([700.0]), tiny.text(), layers)
+    context_chunk = chunk_context(context, control, hint_reuse=hint_reuse)
+    for step in range(2):
+        with attachment.running(context_chunk.source(step, 0.7)):
+            layers = partial(cache.layer, step=cache.chunk_pass(0, FRAMES))
+            latents = randn(1, 16, FRAMES, 4, 6, seed=step)
+            by_hooks.append(tiny.model(latents, torch.tensor([700.0]), tiny.text(), layers))
     attachment.detach()
-    assert torch.equal(by_argument, by_hooks)
+    assert all(torch.equal(a, b) for a, b in zip(by_argument, by_hooks, strict=True))
 
 
 def test_lora_put_on_after_attaching_is_felt_and_detach_leaves_it(model):

@@ -55,6 +55,7 @@ def test_list_and_show_work_beside_a_broken_plugin_and_without_torch(install, tm
     shown = run_cli("show", "longlive", path=folder)
     assert shown.returncode == 0
     assert "width 1536, 30 blocks, 12 heads" in shown.stdout
+    assert "layout official: unsupported: the official attention reads its own cache" in shown.stdout
     assert listed.stdout.endswith("False\n")
     assert shown.stdout.endswith("False\n")
     broken = run_cli("show", "shaky", path=folder)

@@ -1,4 +1,4 @@
-"""The newest clean latents of a stream, kept so that a prompt switch can rebuild the KV cache."""
+"""The newest clean latents of a stream, kept so that the KV cache can be rebuilt."""
 
 from __future__ import annotations
 
@@ -22,10 +22,18 @@ class RecentLatents:
         self.end = 0
 
     def push(self, latents: Tensor) -> None:
-        """Add a finished chunk [B, C, F, h, w]."""
+        """Add a finished chunk [B, C, F, h, w]; of one longer than the ring its last frames stay."""
+        self.end += latents.shape[2]
+        kept = latents[:, :, -self.slots :]
+        frames = kept.shape[2]
+        self.latents.index_copy_(2, self._places(self.end - frames, frames), kept)
+
+    def replace(self, row: int, latents: Tensor) -> int:
+        """Put latents [1, C, n, h, w] in place of the n newest frames of a batch row; absolute index of the first."""
         frames = latents.shape[2]
-        self.latents.index_copy_(2, self._places(self.end, frames), latents)
-        self.end += frames
+        start = self.end - frames
+        self.latents[row : row + 1].index_copy_(2, self._places(start, frames), latents)
+        return start
 
     def newest(self) -> tuple[int, Tensor]:
         """Absolute index of the oldest frame kept, and all frames kept [B, C, n, h, w] in order of time."""

@@ -1,11 +1,17 @@
 """Sink + sliding window of keys and values in fixed buffers, written in place.
 
-A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames; the
-others are a ring. Keys carry their rotary position (or are rotated when read), so the order of slots does not matter
-and nothing is ever moved. The host knows which frame is where; no device value is read back.
+A frame slot holds the keys and values of one latent frame. The first `sink` slots keep the stream's first frames, or
+what a recache puts there; the others are a ring. Keys carry their rotary position (or are rotated when read), so the
+order of slots does not matter and nothing is ever moved. The host knows which frame is where; no device value is read
+back.
 
-What a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py (``CausalWanSelfAttention.forward``) and
-guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer instead.
+In front of the frame slots there may be reserved slots. A pass may put keys and values of R references there, at the
+temporal positions ``start - R .. start - 1`` where its chunk begins at ``start``, and sees them together with the frame
+slots. A pass that puts none there sees none; a reserved slot without a reference is never seen.
+
+Without references, what a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py
+(``CausalWanSelfAttention.forward``) and guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer
+instead.
 """
 
 from __future__ import annotations
@@ -55,14 +61,33 @@ class RingPass(NamedTuple):
     """What one forward pass writes and reads, the same for every layer."""
 
     slots: Tensor
-    """int64 [K]: buffer rows to write."""
+    """int64 [K]: rows to write, counted from the first visible one."""
     rows: Tensor | None
     """int64 [K]: the pass's tokens to write there; None means all, in order."""
     visible: int
-    """Buffer rows that take part in attention, counted from the first."""
+    """Rows of frame slots that take part in attention, counted from the first."""
     query: Rotation
     keys: Rotation | None
-    """Rotation of the visible rows if keys are stored without one."""
+    """Rotation of all visible rows if keys are stored without one."""
+    references: int = 0
+    """Rows of references that take part, too, in front of the frame slots."""
+    reserved: Rotation | None = None
+    """Rotation with which their keys are stored, if they are."""
+
+
+class _Plan(NamedTuple):
+    """The passes of one chunk by the number of references they see, and the rotation of all reserved slots."""
+
+    key: tuple[int, int, int]
+    passes: dict[int, RingPass]
+    reserved: Rotation | None
+
+
+class SlotLayer(NamedTuple):
+    """Key and value [B, R*T, H, d] of R references in one layer; the key is not rotated."""
+
+    key: Tensor
+    value: Tensor
 
 
 class LayerCache(NamedTuple):
@@ -97,6 +122,11 @@ class RingCache:
         layers, batch, heads, head_dim: sizes of the buffers, each [layers, B, slots * tokens, H, d].
         dtype, device: of the buffers.
         compiled: whether the blocks that read it are compiled.
+        references: reserved slots, each for one reference.
+
+    Attributes:
+        keys, values: of the frame slots.
+        reserved_keys, reserved_values: of the reserved slots, directly in front of them in memory.
     """
 
     def __init__(
@@ -111,42 +141,61 @@ class RingCache:
         dtype: torch.dtype,
         device: torch.device,
         compiled: bool = False,
+        references: int = 0,
     ) -> None:
         self.spec = spec
         self.compiled = compiled
         self.rope = rope
-        self.layout = CacheLayout("ring", spec.slots, spec.sink)
+        self.layout = CacheLayout("ring", spec.slots, spec.sink, references=references)
         self.frame_tokens = rope.grid[0] * rope.grid[1]
-        shape = (layers, batch, spec.slots * self.frame_tokens, heads, head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self._frames = [-1] * spec.slots
+        self._reserved = references * self.frame_tokens
+        shape = (layers, batch, self._reserved + spec.slots * self.frame_tokens, heads, head_dim)
+        self._keys = torch.zeros(shape, dtype=dtype, device=device)
+        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        self.reserved_keys, self.keys = self._keys.tensor_split([self._reserved], dim=2)
+        self.reserved_values, self.values = self._values.tensor_split([self._reserved], dim=2)
+        self._frames = [[-1] * spec.slots for _ in range(batch)]
         self._end = 0
-        self._plan: tuple[tuple[int, int, int], RingPass] | None = None
+        self._plan: _Plan | None = None
 
     # --- passes -------------------------------------------------------------------------------------------------------
 
-    def chunk_pass(self, start: int, frames: int) -> RingPass:
+    def chunk_pass(self, start: int, frames: int, references: int = 0) -> RingPass:
         """A pass over the chunk of latent frames ``start .. start+frames-1``; the first one makes room for it.
 
         Passes that write the same places share one plan, so that nothing is copied to the device between steps.
+
+        Args:
+            start, frames: of the chunk.
+            references: how many references the pass sees; `layer` then takes them.
         """
+        if references > self.layout.references:
+            raise InputError(f"{references} references do not fit the cache's {self.layout.references} reserved slots")
         places = self._places(start, frames)
-        for row, slot in places:
-            self._frames[slot] = start + row
+        for held in self._frames:
+            for row, slot in places:
+                held[slot] = start + row
         self._end = max(self._end, start + frames)
         key = (start, frames, len(places))
-        if self._plan is None or self._plan[0] != key:
-            self._plan = (key, self._pass_of(start, frames, places))
-        return self._plan[1]
+        if self._plan is None or self._plan.key != key:
+            first = self._first(start, frames)
+            reserved = self.rope.at(range(first - self.layout.references, first)) if self._reserved else None
+            self._plan = _Plan(key, {0: self._pass_of(start, frames, places)}, reserved)
+        passes = self._plan.passes
+        if references not in passes:
+            passes[references] = self._seeing(references, self._plan)
+        return passes[references]
 
-    def recache_pass(self, start: int, frames: int, *, keep_sink: bool) -> RingPass:
+    def recache_pass(self, start: int, frames: int, *, keep_sink: bool, batch_row: int | None = None) -> RingPass:
         """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
 
         A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
         them (NVlabs/LongLive v1.0 pipeline/interactive_causal_inference.py, ``_recache_after_switch``).
+
+        With `batch_row` the pass is over that row alone; read its buffers with the same `batch_row`.
         """
         self._plan = None
+        rewritten = self._frames if batch_row is None else [self._frames[batch_row]]
         slid = start > 0
         places: list[tuple[int, int]] = []  # row, slot
         for row in range(frames):
@@ -155,13 +204,24 @@ class RingCache:
                 continue
             slot = row if in_sink else self._slot(start + row)
             places.append((row, slot))
-            self._frames[slot] = start + row
+            for held in rewritten:
+                held[slot] = start + row
         return self._pass_of(start, frames, places)
 
-    def layer(self, index: int, step: RingPass) -> LayerCache:
-        """The buffers of layer `index` for a pass."""
-        keys = self.keys[index, :, : step.visible]
-        values = self.values[index, :, : step.visible]
+    def layer(
+        self, index: int, step: RingPass, references: SlotLayer | None = None, batch_row: int | None = None
+    ) -> LayerCache:
+        """The buffers of layer `index` for a pass over all rows of the batch, or over one, with the references that the
+        pass sees put into their places.
+        """
+        batch = slice(None) if batch_row is None else slice(batch_row, batch_row + 1)
+        rows = slice(self._reserved - step.references, self._reserved + step.visible)
+        keys, values = self._keys[index, batch, rows], self._values[index, batch, rows]
+        assert (references is None) == (step.references == 0)
+        if references is not None:
+            key = references.key if step.reserved is None else rotate(references.key, step.reserved)
+            keys[:, : step.references].copy_(key)
+            values[:, : step.references].copy_(references.value)
         if self.compiled:
             mark_growing(keys, 1)
             mark_growing(values, 1)
@@ -197,19 +257,33 @@ class RingCache:
         filled = min(self._end, spec.slots)
         visible = max(filled, spec.sink) if spec.pad_sink and not spec.relative else filled
         everything = len(places) == frames
+        keys = None
         if spec.relative:
-            ranks = {frame: rank for rank, frame in enumerate(sorted(self._frames[:filled]))}
-            query = self.rope.at(range(filled - frames, filled))
-            keys = self.rope.at([ranks[frame] for frame in self._frames[:filled]])
-        else:
-            query, keys = self.rope.at(range(start, start + frames)), None
+            held = self._frames[0][:filled]  # of any row: a sink is always older than the ring
+            ranks = {frame: rank for rank, frame in enumerate(sorted(held))}
+            keys = self.rope.at([ranks[frame] for frame in held])
+        first = self._first(start, frames)
         return RingPass(
             slots=self._tokens([slot for _, slot in places]),
             rows=None if everything else self._tokens([row for row, _ in places]),
             visible=visible * self.frame_tokens,
-            query=query,
+            query=self.rope.at(range(first, first + frames)),
             keys=keys,
         )
+
+    def _seeing(self, references: int, plan: _Plan) -> RingPass:
+        """The planned pass with references in front: made on the device alone, so that a chunk's steps may differ."""
+        assert plan.reserved is not None
+        bare, rows = plan.passes[0], references * self.frame_tokens
+        reserved = plan.reserved.rows(self._reserved - rows, self._reserved)
+        step = bare._replace(slots=bare.slots + rows, references=rows)
+        if bare.keys is None:
+            return step._replace(reserved=reserved)
+        return step._replace(keys=Rotation(*map(torch.cat, zip(reserved, bare.keys, strict=True))))
+
+    def _first(self, start: int, frames: int) -> int:
+        """Temporal position of a chunk's first frame."""
+        return min(self._end, self.spec.slots) - frames if self.spec.relative else start
 
     def _slot(self, frame: int) -> int:
         spec = self.spec
@@ -223,24 +297,27 @@ class RingCache:
     # --- CacheOps -----------------------------------------------------------------------------------------------------
 
     def tensors(self) -> Mapping[str, Tensor]:
-        return {"keys": self.keys, "values": self.values}
+        held = {"keys": self.keys, "values": self.values}
+        if self._reserved:
+            held.update(reserved_keys=self.reserved_keys, reserved_values=self.reserved_values)
+        return held
 
-    def positions(self) -> Sequence[int]:
-        return tuple(self._frames)
+    def positions(self, row: int = 0) -> Sequence[int]:
+        return tuple(self._frames[row])
 
-    def snapshot(self) -> tuple[Tensor, Tensor, tuple[int, ...], int]:
-        return self.keys.clone(), self.values.clone(), tuple(self._frames), self._end
+    def snapshot(self) -> tuple[Tensor, Tensor, list[list[int]], int]:
+        return self._keys.clone(), self._values.clone(), [list(held) for held in self._frames], self._end
 
-    def restore(self, snapshot: tuple[Tensor, Tensor, tuple[int, ...], int]) -> None:
+    def restore(self, snapshot: tuple[Tensor, Tensor, list[list[int]], int]) -> None:
         keys, values, frames, self._end = snapshot
-        self.keys.copy_(keys)
-        self.values.copy_(values)
-        self._frames = list(frames)
+        self._keys.copy_(keys)
+        self._values.copy_(values)
+        self._frames = [list(held) for held in frames]
         self._plan = None
 
     def reset(self) -> None:
-        self.keys.zero_()
-        self.values.zero_()
-        self._frames = [-1] * self.spec.slots
+        self._keys.zero_()
+        self._values.zero_()
+        self._frames = [[-1] * self.spec.slots for _ in self._frames]
         self._end = 0
         self._plan = None

@@ -68,6 +68,10 @@ class TextMemory:
     def __getitem__(self, layer: int) -> TextLayer:
         return self._layers[layer]
 
+    def row(self, row: int) -> tuple[TextLayer, ...]:
+        """The prompt of one batch row, for every block; views."""
+        return tuple(TextLayer(*(tensor[row : row + 1] for tensor in layer)) for layer in self._layers)
+
     def tensors(self) -> dict[str, Tensor]:
         """The buffers by name."""
         named = {

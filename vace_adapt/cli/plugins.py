@@ -57,5 +57,8 @@ def show_pipeline(name: str) -> int:
     for capability, meaning in CAPABILITIES.items():
         declared = info.capabilities[capability]
         reason = "" if declared.support is Support.FULL else f": {declared.reason}"
-        print(f"  {capability:<15} {declared.support.value}{reason or f' ({meaning})'}")
+        print(f"  {capability:<16} {declared.support.value}{reason or f' ({meaning})'}")
+        for layout, there in info.exceptions.items():
+            if special := there.get(capability):
+                print(f"  {'':<16} layout {layout}: {special.support.value}: {special.reason}")
     return DONE

@@ -138,7 +138,8 @@ def _uses(facts: Facts) -> Iterator[Use]:
     every = _chunks(facts, 0, None)
     for i, (role, scale) in enumerate(facts.references):
         if scale and _acts(facts, "references"):
-            yield Use(f"reference {i}" + (f" ({role})" if role else ""), "its own context rows", every)
+            slot = " and a cache slot" if facts.settings.reference_slots else ""
+            yield Use(f"reference {i}" + (f" ({role})" if role else ""), f"its own context rows{slot}", every)
     if not _acts(facts, "control"):
         return
     fed = every if facts.fed is None else _chunks_of_fed(facts, facts.fed)

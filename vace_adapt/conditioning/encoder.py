@@ -67,12 +67,16 @@ class ControlEncoder:
         self._inactive.skip(self._time.latents(chunk))
         self._reactive.skip(self._time.latents(chunk))
 
-    def nothing(self, chunk: int) -> Tensor:
-        """What "nothing given" encodes to: zero frames under an all-one mask, [B, 96, F, h, w]."""
-        encoded = self._zeros.encoded(self._time.latent_start(chunk), self._time.latents(chunk))
+    def nothing(self, start: int, latents: int) -> Tensor:
+        """What "nothing given" encodes to for absolute latent frames ``start .. start+latents-1``.
+
+        Returns:
+            Zero frames under an all-one mask, normalised, [B, 96, latents, h, w].
+        """
+        encoded = self._zeros.encoded(start, latents)
         zeros = self._codec.posterior_mean(encoded)
-        latents = self._codec.normalise(zeros)
-        return torch.cat([latents, latents, self._all_generate(zeros)], dim=1)
+        normalised = self._codec.normalise(zeros)
+        return torch.cat([normalised, normalised, self._all_generate(zeros)], dim=1)
 
     def references(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """References [B, 3, R, H, W] in [-1, 1], each encoded alone as the first frame of a video.

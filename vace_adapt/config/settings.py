@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,6 +190,9 @@ class RunSettings(Frozen):
             )
         if self.videos and self.input is None:
             raise ValueError("videos need input=...: they go along with it")
+        reanchor = self.controls.reanchor
+        if reanchor is not None and reanchor.source == "keyframe" and not (self.first or self.last or self.keyframes):
+            raise ValueError("controls.reanchor.source=keyframe needs first=..., last=... or keyframes=...")
         if self.frames is None and self.input is None:
             raise ValueError("frames=... is not given, and there is no input video to follow")
         controls = self.controls
@@ -199,14 +202,16 @@ class RunSettings(Frozen):
                     controls = changed(controls, switch.controls)
                 except SettingsError as error:
                     raise ValueError(f"switches, chunk {switch.chunk}: {error}") from None
+            if excess := self._too_many(switch.references or ()):
+                raise ValueError(f"switches, chunk {switch.chunk}: {excess}")
         if (self.height is None) != (self.width is None):
             raise ValueError("height and width go together: give both or neither")
-        if len(self.references) > self.controls.max_references:
-            raise ValueError(
-                f"{len(self.references)} references are given, "
-                f"at most {self.controls.max_references} are allowed (controls.max_references)"
-            )
+        if excess := self._too_many(self.references):
+            raise ValueError(excess)
         return self
+
+    def _too_many(self, references: Sequence[ReferenceSettings]) -> str | None:
+        return self.controls.too_many([reference.scale for reference in references])
 
 
 def _check_file(path: Path, hint: str = "") -> None:

@@ -11,14 +11,20 @@ from einops import repeat
 from torch import Tensor
 
 from vace_adapt.attention.rope import Rotation
+from vace_adapt.compiling import mark_growing
 from vace_adapt.context.blocks import ReferenceLayer
 from vace_adapt.context.parts import Part, parts
+from vace_adapt.context.past import Past
+from vace_adapt.context.reuse import StepScales, made_at
+from vace_adapt.context.slots import ReferencesInSlots
 from vace_adapt.context.stream import ContextStream
 from vace_adapt.contract import BlockInputs, Hints, HintSource
 from vace_adapt.errors import AttachError, SessionError
 
 Given = Literal["control", "nothing"] | tuple[int, ...]
-"""What stands at the chunk's positions in the context sequence; for `references_only` also some references."""
+"""What stands at the chunk's positions, and at those of the frames in front of it, in the context sequence; for
+`references_only` also some references.
+"""
 
 
 class ChunkContext:
@@ -34,6 +40,9 @@ class ChunkContext:
         chunk: its number, for schedules.
         control_factors: [S, B, F, rows, columns] within 0..100, S being 1 or the number of denoise steps: multiplies
             the control's scale token by token; None for 1.
+        hint_reuse: hints are made anew at every hint_reuse-th denoise step, and added again at the steps between.
+        past: the k latent frames in front of the chunk, as rows of its context sequence; None where a stream has no
+            such rows.
 
     Raises:
         InputError: factors that do not fit the chunk.
@@ -48,20 +57,32 @@ class ChunkContext:
         *,
         chunk: int = 0,
         control_factors: Tensor | None = None,
+        hint_reuse: int = 1,
+        past: Past | None = None,
     ) -> None:
         self._stream = stream
         self._path = stream.path
         self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._batch, self._frames = shape
+        self._past = past if past is not None and past.count else None
+        self._before = 0 if self._past is None else self._past.count
+        self._growing = past is not None and stream.path.compiled
         self._entries: dict[Given, Tensor] = {}
-        self._steps = self._parts(chunk, control is not None, control_factors)
+        self._key = object()
+        scales = self._scales(chunk, control is not None, control_factors)
+        self._steps = [parts(*own, self._path.device) for own in scales]
+        self._made_at = made_at(scales, hint_reuse)
         needed = [part for step in self._steps for part in step]
         sets = {part.references for part in needed}
         self._references = {chosen: stream.references(chosen) for chosen in sets if chosen}
         self._rotations = {chosen: self._rotations_with(len(chosen)) for chosen in sets}
-        self._given: dict[Given, Tensor] = {} if control is None else {"control": control}
+        heard = [tuple(references) for _, references in scales]
+        self._slots = ReferencesInSlots(stream, heard) if stream.slots and any(map(any, heard)) else None
+        self._given: dict[Given, Tensor] = {}
+        if control is not None:
+            self._given["control"] = self._with_past(control, lambda past: past.control)
         if any(not part.control for part in needed):
-            self._given["nothing"] = empty = nothing()
+            self._given["nothing"] = empty = self._with_past(nothing(), lambda past: past.nothing())
             if stream.form == "references_only":
                 for chosen, held in self._references.items():
                     self._given[chosen] = torch.cat([held.control, empty[:, :, held.count :]], dim=2)
@@ -73,7 +94,7 @@ class ChunkContext:
         return any(self._steps)
 
     def source(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of a pass.
+        """Hints of a pass, and the references that the base's self-attention sees in it.
 
         Args:
             step: number of the pass within a chunk; passes of one number have one timestep for the whole stream. -1 is
@@ -88,18 +109,33 @@ class ChunkContext:
         """
         if not -1 <= step < len(self._steps):
             raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
-        needed = self._steps[step]
-        return partial(self._hints, needed=needed, step=step, sigma=sigma) if needed else None
+        if not self._steps[step]:
+            return None
+        hints = partial(self._hints, step=step, sigma=sigma)
+        return HintSource(hints, None if self._slots is None else self._slots.seen(step, sigma))
 
-    def _hints(self, inputs: BlockInputs, *, needed: Sequence[Part], step: int, sigma: float) -> Hints:
+    def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
+        """Made now, or at an earlier step of the chunk that this one shares them with."""
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
+        last, first = self._stream.last_hints, step if step < 0 else self._made_at[step]
+        if first < step and (found := last.of((self._key, first))) is not None:
+            return found
+        last.drop()
+        hints = self._made(inputs, step, sigma)
+        if step >= 0 and self._made_at.count(first) > 1:
+            last.keep((self._key, first), hints)
+        return hints
+
+    def _made(self, inputs: BlockInputs, step: int, sigma: float) -> Hints:
         base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
-        inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
-        self._stream.take_prompt(inputs.text)
+        inputs = self._stream.entering(inputs)
+        if self._past is not None:
+            tokens = self._past.tokens(self._stream.patch_embedding, sigma)
+            inputs = BlockInputs(torch.cat([tokens.to(dtype), inputs.hidden], dim=1), inputs.modulation, inputs.text)
         total: list[Tensor] = []
-        for part in needed:
+        for part in self._steps[step]:
             hints = self._part(part, inputs, step, sigma)
             total = [a + b for a, b in zip(total, hints, strict=True)] if total else hints
         return {layer: hint.to(base_dtype) for layer, hint in self._weighted(total)}
@@ -116,7 +152,7 @@ class ChunkContext:
             hints = self._blocks(rows, inputs, rotations[-1])
         elif stream.form == "joint":
             rows = torch.cat([held.at(sigma), self._rows(given, inputs)], dim=1)
-            hints = self._blocks(rows, inputs, rotations[-1], skip=held.count * stream.frame_tokens)
+            hints = self._blocks(rows, inputs, rotations[-1])
         else:
             memory = held.remembered(step, sigma, inputs, stream.text, rotations[0])
             hints = self._blocks(self._rows(given, inputs), inputs, rotations[-1], memory)
@@ -128,20 +164,24 @@ class ChunkContext:
         inputs: BlockInputs,
         rotation: Rotation,
         memory: Sequence[ReferenceLayer] | None = None,
-        skip: int = 0,
     ) -> list[Tensor]:
-        """Run rows [B, N, D] through the context blocks, as far as a hint is wanted; hints of the rows past `skip`."""
-        hints = []
+        """Run rows [B, N, D] through the context blocks, as far as a hint is wanted; hints of the chunk's, the last."""
+        hints, own = [], self._frames * self._stream.frame_tokens
+        if self._growing:
+            for tensor, dim in ((rows, 1), (rotation.cos, 0), (rotation.sin, 0)):
+                mark_growing(tensor, dim)
         for i in range(1 + max(i for i, factor in enumerate(self._layer_factors) if factor > 0)):
             block: Any = self._path.vace_blocks[i]
             remembered = None if memory is None else memory[i]
             text, attend = self._stream.text[i], self._path.attends[i]
             rows = block(rows, inputs.modulation, text, rotation, attend, remembered)
-            hints.append(block.proj_out(rows[:, skip:]))
+            hints.append(block.proj_out(rows[:, -own:]))
         return hints
 
     def _rows(self, given: Given, inputs: BlockInputs) -> Tensor:
-        """Chunk rows as they enter block 0: [B, L, D]. Their projected control tokens are computed once per chunk."""
+        """Rows of the past and of the chunk as they enter block 0: [B, k*T + L, D]. Their projected control tokens are
+        computed once per chunk.
+        """
         if given not in self._entries:
             self._entries[given] = self._path.entry(self._given[given].to(self._path.dtype))
         return self._entries[given] + inputs.hidden
@@ -154,8 +194,8 @@ class ChunkContext:
 
     # --- made with the chunk ------------------------------------------------------------------------------------------
 
-    def _parts(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[list[Part]]:
-        """The context passes of every denoise step."""
+    def _scales(self, chunk: int, controlled: bool, factors: Tensor | None) -> list[StepScales]:
+        """Scales of the inputs at every denoise step."""
         stream = self._stream
         if controlled:
             controls = stream.control_scales(chunk, (self._batch, self._frames), factors)
@@ -164,16 +204,19 @@ class ChunkContext:
         found = []
         for step, control in enumerate(controls):
             common = stream.scale.references_at(chunk, step)
-            references = [common * scale for scale in stream.reference_scales]
-            found.append(parts(control, references, self._path.device))
+            found.append((control, [common * scale for scale in stream.reference_scales]))
         return found
+
+    def _with_past(self, own: Tensor, of_past: Callable[[Past], Tensor]) -> Tensor:
+        """Control latents of the chunk [B, 96, F, h, w], those of the frames in front of it first."""
+        return own if self._past is None else torch.cat([of_past(self._past).to(own), own], dim=2)
 
     def _rotations_with(self, references: int) -> tuple[Rotation, ...]:
         """Of the reference rows, where they are remembered; of the rows of a pass."""
-        rotation, form = self._stream.rotation, self._stream.form
+        rotation, form, frames = self._stream.rotation, self._stream.form, self._before + self._frames
         if references and form == "cached":
-            return rotation(0, references), rotation(references, self._frames)
-        return (rotation(0, self._frames + (references if form == "joint" else 0)),)
+            return rotation(0, references), rotation(references, frames)
+        return (rotation(0, frames + (references if form == "joint" else 0)),)
 
     def _by_token(self, factors: tuple[float, ...]) -> Tensor:
         """Factors by frame as factors by token [1, L, 1]."""

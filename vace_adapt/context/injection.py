@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from vace_adapt.contract import BlockMap, BlockSite, Hints, HintSource
+from vace_adapt.contract import BlockMap, BlockSite, ComputesHints, Hints
 from vace_adapt.errors import AttachError
 
 _attached: weakref.WeakKeyDictionary[nn.Module, Attachment] = weakref.WeakKeyDictionary()
@@ -56,7 +56,7 @@ class Attachment:
         _attached[model] = self
 
     @contextmanager
-    def running(self, source: HintSource | None) -> Iterator[None]:
+    def running(self, source: ComputesHints | None) -> Iterator[None]:
         """Within it, this thread's call of the model runs with the hints of `source`; with None, bare.
 
         Raises:
@@ -84,7 +84,7 @@ class Attachment:
             del _attached[model]
 
     def _read(self, site: BlockSite, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        source: HintSource | None = getattr(self._local, "source", None)
+        source: ComputesHints | None = getattr(self._local, "source", None)
         if source is not None:
             self._local.hints = source(site.read(args, kwargs))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -34,10 +35,24 @@ class References:
     def count(self) -> int:
         return self.control.shape[2]
 
+    def noised(self, sigma: float) -> Tensor:
+        """Their latents at noise level `sigma`: [B, C, R, h, w]."""
+        return noised(self.latents, self.noise, sigma)
+
     def only(self, chosen: Sequence[int]) -> References:
         """Some of them, as if no others had been given: their noise is numbered among themselves."""
         control, latents = (torch.stack([t[:, :, i] for i in chosen], dim=2) for t in (self.control, self.latents))
         return References(control, latents, self.noise[:, :, : len(chosen)])
+
+
+def noised(latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """Latents at noise level `sigma`."""
+    return (1 - sigma) * latents + sigma * noise
+
+
+def noised_tokens(patch_embedding: Callable[[Tensor], Tensor], latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """The base's tokens [B, F*T, D] of latents [B, C, F, h, w] at noise level `sigma`."""
+    return rearrange(patch_embedding(noised(latents, noise, sigma)), "b d f h w -> b (f h w) d")
 
 
 class ReferenceRows:
@@ -51,6 +66,7 @@ class ReferenceRows:
 
     def __init__(self, path: ContextPath, patch_embedding: Callable[[Tensor], Tensor], references: References) -> None:
         self._path = path
+        self._blocks: Any = path.vace_blocks
         self._patch_embedding = patch_embedding
         self._references = references
         self._entry = path.entry(references.control.to(path.dtype))
@@ -65,10 +81,14 @@ class ReferenceRows:
     def control(self) -> Tensor:
         return self._references.control
 
+    def noised(self, sigma: float) -> Tensor:
+        """The references' latents at noise level `sigma`: [B, C, R, h, w]."""
+        return self._references.noised(sigma)
+
     def at(self, sigma: float) -> Tensor:
         """The rows as they enter block 0 at noise level `sigma`: [B, R*T, D]."""
-        noised = (1 - sigma) * self._references.latents + sigma * self._references.noise
-        tokens = rearrange(self._patch_embedding(noised), "b d r h w -> b (r h w) d")
+        held = self._references
+        tokens = noised_tokens(self._patch_embedding, held.latents, held.noise, sigma)
         return self._entry + tokens.to(self._entry.dtype)
 
     def remembered(
@@ -85,6 +105,22 @@ class ReferenceRows:
             self._made_for[step] = made_for
         return self._memory[step]
 
+    def hints(
+        self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation, *, remember: bool
+    ) -> list[Tensor]:
+        """Hints of the rows themselves [B, R*T, D], attending to themselves only, of every context block.
+
+        Args:
+            step, sigma, inputs, text, rotation: as for `remembered`.
+            remember: whether what `remembered` gives of this step is made along with them.
+        """
+        with eagerly(self._path.compiled):
+            behind = self._advance(sigma, inputs, text, rotation, self._reserved(step) if remember else None)
+            hints = [block.proj_out(rows) for block, rows in zip(self._blocks, behind, strict=True)]
+        if remember:
+            self._made_for[step] = (sigma, text.version)
+        return hints
+
     def tensors(self) -> dict[str, Tensor]:
         """The remembered buffers by name."""
         return {
@@ -95,17 +131,34 @@ class ReferenceRows:
         }
 
     def _compute(self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
+        with eagerly(self._path.compiled):
+            for _ in self._advance(sigma, inputs, text, rotation, self._reserved(step)):
+                pass
+
+    def _advance(
+        self,
+        sigma: float,
+        inputs: BlockInputs,
+        text: TextMemory,
+        rotation: Rotation,
+        stores: Sequence[ReferenceLayer] | None,
+    ) -> Iterator[Tensor]:
+        """The rows behind each context block, attending to themselves only."""
         rows = self.at(sigma)
+        for i, block in enumerate(self._blocks):
+            store = None if stores is None else stores[i]
+            rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)
+            yield rows
+
+    def _reserved(self, step: int) -> list[ReferenceLayer]:
+        """The buffers of a step."""
         if step not in self._memory:
-            shape = (*rows.shape[:2], self._path.backbone.heads, self._path.backbone.head_dim)
+            shape = (*self._entry.shape[:2], self._path.backbone.heads, self._path.backbone.head_dim)
             self._memory[step] = [
-                ReferenceLayer(rows.new_empty(shape), rows.new_empty(shape)) for _ in self._path.layers
+                ReferenceLayer(self._entry.new_empty(shape), self._entry.new_empty(shape)) for _ in self._path.layers
             ]
             if self._path.compiled:
                 for layer in self._memory[step]:
                     mark_growing(layer.key, 1)
                     mark_growing(layer.value, 1)
-        with eagerly(self._path.compiled):
-            for i, block in enumerate(self._path.vace_blocks):
-                store = self._memory[step][i]
-                rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)
+        return self._memory[step]

@@ -7,6 +7,13 @@ at temporal positions 0 .. R-1 and chunk rows at R .. R+F-1, as in batch VACE, w
 [reference | 0 | 0] plus the base's token of the reference latent, noised to the step's level with a noise that is fixed
 for the stream.
 
+With ``context_frames`` K the rows of the k = min(K, frames so far) latent frames in front of the chunk stand between
+the two: [reference rows | past rows | chunk rows], at positions 0 .. R-1, R .. R+k-1 and R+k .. R+k+F-1. Chunk rows and
+past rows attend to each other, whatever the form. A past row starts as the projected control token of what was given
+for its frame ("nothing given", where nothing was) plus the base's token of the frame's finished latent, noised to the
+step's level with a noise that is fixed for the frame. Where a pass is one without the control, what was given before is
+not shown either: a control that is not heard has no past.
+
 Forms:
     joint: reference rows and chunk rows attend to each other; computed anew in every pass.
     cached: reference rows attend to themselves only. Their keys and values then depend on references, prompt and step,
@@ -14,8 +21,11 @@ Forms:
     references_only: the references take the place of the control at the chunk's own positions (frame 0, 1, ...), with
         "nothing given" behind them, and there are no reference rows. Kept for comparison.
 
+With slots (`vace_adapt.context.slots`), the base's own self-attention sees the references of `joint` and `cached`, too.
+
 Remembered exactly: the projected control tokens (per chunk), text keys and values (per prompt), reference rows
-(`cached`). Never remembered: hints. They depend on the noisy latents and on the timestep.
+(`cached`). Hints depend on the noisy latents and on the timestep, so keeping them is lossy and has to be asked for
+(`vace_adapt.context.reuse`).
 """
 
 from __future__ import annotations
@@ -29,6 +39,8 @@ from vace_adapt.cache.text import TextMemory
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.parts import control_scales
 from vace_adapt.context.references import ReferenceRows, References
+from vace_adapt.context.reuse import LastHints
+from vace_adapt.contract import BlockInputs
 from vace_adapt.controls import ReferenceForm
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
@@ -44,10 +56,13 @@ class ContextStream:
         form: how references enter.
         scale: of the next chunks; may be replaced between chunks.
         steps: denoise steps of a chunk.
+        slots: references for which the base's memory has a place; 0 keeps them out of the base.
 
     Attributes:
         grid: token rows and columns of a latent frame.
+        last_hints: kept for later steps of the chunk that made them.
         reference_scales: of the references in force, one for each.
+        references_given: grows with every change of them.
     """
 
     def __init__(
@@ -58,18 +73,22 @@ class ContextStream:
         form: ReferenceForm,
         scale: HintScale,
         steps: int = 1,
+        slots: int = 0,
     ) -> None:
         self.path = path
         self.form = form
         self.scale = scale
         self.steps = steps
+        self.slots = slots
         self.text = TextMemory(list(path.vace_blocks))
+        self.last_hints = LastHints()
         self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self.reference_scales: tuple[float, ...] = ()
+        self.references_given = 0
         self._references: References | None = None
         self._rows: dict[tuple[int, ...], ReferenceRows] = {}
-        self._patch_embedding = patch_embedding
+        self.patch_embedding = patch_embedding
         self._rope = rope
         self._new_prompt = True
         self._rotations: dict[tuple[int, int], Rotation] = {}
@@ -88,13 +107,16 @@ class ContextStream:
             scales: of each, times the stream's own for references; None for 1.
 
         Raises:
-            InputError: another number of scales.
+            InputError: another number of scales, or more references than slots.
         """
         count = 0 if references is None else references.count
         chosen = (1.0,) * count if scales is None else tuple(scales)
         if len(chosen) != count:
             raise InputError(f"{len(chosen)} scales are given for {count} references")
+        if self.slots and count > self.slots:
+            raise InputError(f"{count} references do not fit {self.slots} slots")
         self.reference_scales = chosen
+        self.references_given += 1
         self._references = references
         self._rows = {}
 
@@ -121,14 +143,17 @@ class ContextStream:
         """Rows of some of the references in force."""
         assert self._references is not None
         if chosen not in self._rows:
-            self._rows[chosen] = ReferenceRows(self.path, self._patch_embedding, self._references.only(chosen))
+            self._rows[chosen] = ReferenceRows(self.path, self.patch_embedding, self._references.only(chosen))
         return self._rows[chosen]
 
-    def take_prompt(self, text: Tensor) -> None:
-        """Text tokens [B, T, D] of the pass that runs now; projected where the prompt is new."""
+    def entering(self, inputs: BlockInputs) -> BlockInputs:
+        """What the base gives to the pass that runs now, in the path's dtype; a new prompt is projected."""
+        dtype = self.path.dtype
+        inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
         if self._new_prompt:
-            self.text.write(text)
+            self.text.write(inputs.text)
             self._new_prompt = False
+        return inputs
 
     def rotation(self, start: int, frames: int) -> Rotation:
         """Rotation of latent frames at context positions ``start .. start+frames-1``."""
@@ -143,4 +168,4 @@ class ContextStream:
             for chosen, rows in self._rows.items()
             for name, tensor in rows.tensors().items()
         }
-        return {**self.text.tensors(), **remembered}
+        return {**self.text.tensors(), **remembered, **self.last_hints.tensors()}

@@ -6,7 +6,7 @@ Importing them does not import torch, so that ``vace-adapt list`` and ``show`` s
 from __future__ import annotations
 
 from vace_adapt.contract.annotator import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
-from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes
+from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes, ReferenceRoom
 from vace_adapt.contract.declaration import (
     CAPABILITIES,
     Backbone,
@@ -20,7 +20,16 @@ from vace_adapt.contract.declaration import (
     Support,
     WeightsSettings,
 )
-from vace_adapt.contract.sites import Attend, BlockInputs, BlockMap, BlockSite, Hints, HintSource
+from vace_adapt.contract.sites import (
+    Attend,
+    BlockInputs,
+    BlockMap,
+    BlockSite,
+    ComputesHints,
+    Hints,
+    HintSource,
+    SlotReferences,
+)
 from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineParts, Stream, TextEncoder
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "ChunkReport",
     "ChunkShapes",
     "Comparison",
+    "ComputesHints",
     "EmbeddedBase",
     "Frozen",
     "HintSource",
@@ -50,6 +60,8 @@ __all__ = [
     "PipelineInfo",
     "PipelineParts",
     "PipelineSettings",
+    "ReferenceRoom",
+    "SlotReferences",
     "Stream",
     "Support",
     "TextEncoder",

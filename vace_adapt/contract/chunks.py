@@ -93,12 +93,27 @@ class CacheLayout:
         slots: latent frames it can hold in all; never grows.
         sink: of these, how many stay for good.
         bank: of these, how many are selected memories.
+        references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
     """
 
     kind: str
     slots: int
     sink: int
     bank: int = 0
+    references: int = 0
+
+
+@dataclass(frozen=True)
+class ReferenceRoom:
+    """What a stream's memory reserves for references in the base's self-attention (capability ``reference_slots``).
+
+    Attributes:
+        slots: references that fit, each of one latent frame.
+        passes: passes of a chunk that see them: the denoise steps 0, 1, ..., then, where it does, the clean pass.
+    """
+
+    slots: int
+    passes: int
 
 
 @runtime_checkable
@@ -114,8 +129,11 @@ class CacheOps(Protocol):
         """Every tensor of the memory by name; the same objects for the whole stream."""
         ...
 
-    def positions(self) -> Sequence[int]:
-        """Absolute latent frame held by each slot; -1 for an unused slot."""
+    def positions(self, row: int = 0) -> Sequence[int]:
+        """Absolute latent frame held by each slot of a batch row; -1 for an unused slot.
+
+        Rows differ only in their sinks, and only where `Chunk.reanchor` named some of them and not others.
+        """
         ...
 
     def snapshot(self) -> Any:

@@ -50,6 +50,8 @@ CAPABILITIES: Mapping[str, str] = {
     "relative_rope": "temporal positions can be relative to the window",
     "stream_batch": "batch rows are different chunks at different steps",
     "preserve_latents": "the loop passes every estimate of its latents through chunk.keep",
+    "reference_slots": "references can take part in the base's self-attention from reserved cache slots",
+    "reanchor": "the memory can be rebuilt around chosen latents inside a stream",
     "lora": "a LoRA shipped with the base model can be loaded",
     "live_model": "attaches to a model object of the official repository",
 }
@@ -138,6 +140,7 @@ class PipelineInfo(Frozen):
         video: size and frame rate the base model was trained for.
         layouts: declared model layouts and how hints enter each; the first is the plugin's own model.
         capabilities: one entry for every key of `CAPABILITIES`.
+        exceptions: by layout, the capabilities that are otherwise there.
         golden_formats: values of ``pipeline`` in golden files that `vace_replay` reads.
     """
 
@@ -149,6 +152,7 @@ class PipelineInfo(Frozen):
     video: NativeVideo
     layouts: dict[str, Injection]
     capabilities: dict[str, Capability]
+    exceptions: dict[str, dict[str, Capability]] = Field(default_factory=dict)
     golden_formats: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -157,6 +161,14 @@ class PipelineInfo(Frozen):
         unknown = sorted(set(self.capabilities) - set(CAPABILITIES))
         if missing or unknown:
             raise ValueError(f"capabilities: missing {missing}, unknown {unknown}")
+        return self
+
+    @model_validator(mode="after")
+    def _exceptions_known(self) -> PipelineInfo:
+        layouts = sorted(set(self.exceptions) - set(self.layouts))
+        capabilities = sorted({name for there in self.exceptions.values() for name in there} - set(CAPABILITIES))
+        if layouts or capabilities:
+            raise ValueError(f"exceptions: unknown layouts {layouts}, unknown capabilities {capabilities}")
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,49 @@ class BlockInputs:
 Hints = Mapping[int, "Tensor"]
 """Scaled hints by base block index; each [B, L, D] is added to the chunk rows of that block's output."""
 
-HintSource = Callable[[BlockInputs], Hints]
-"""Computes the hints of one forward pass; called once, where the chunk enters block 0."""
+ComputesHints = Callable[[BlockInputs], Hints]
+"""Computes the hints of one forward pass; called once, where its tokens enter block 0."""
+
+
+@dataclass(frozen=True)
+class SlotReferences:
+    """References that take part in the base's self-attention in one pass (capability ``reference_slots``).
+
+    The base runs over `latents` as over R latent frames that see themselves only, at the pass's own timestep and with
+    `hints`. The keys and values of its blocks are then visible to the pass's chunk, too; where the chunk begins at
+    temporal position ``start``, reference r is at ``start - R + r``.
+
+    Attributes:
+        step: number of the denoise step; -1 is the clean pass.
+        count: R.
+        made_of: with equal values, `latents` and `hints` of a step are the same bit for bit under one prompt, so what
+            the base made of them may be reused.
+        latents: makes [B, C, R, h, w] in the base's dtype, noised to the pass's level.
+        hints: those of the reference rows.
+    """
+
+    step: int
+    count: int
+    made_of: Hashable
+    latents: Callable[[], Tensor]
+    hints: ComputesHints
+
+
+@dataclass(frozen=True)
+class HintSource:
+    """What the control gives to one forward pass over a chunk. Called, it computes the pass's hints.
+
+    Attributes:
+        hints: computes them.
+        references: what the pass sees from reserved slots of the cache; None for nothing.
+    """
+
+    hints: ComputesHints
+    references: SlotReferences | None = None
+
+    def __call__(self, inputs: BlockInputs) -> Hints:
+        return self.hints(inputs)
+
 
 Attend = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 """Attention of a context block: query [B, L, H, d], key and value [B, K, H, d] (rotated) to [B, L, H, d]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -77,6 +77,15 @@ class Chunk(Protocol):
     """[B, text_len, text_dim] prompt embeddings that hold from this chunk on."""
     prompt_changed: bool
     """True for chunk 0 and for the first chunk under another prompt."""
+    reanchor: Mapping[int, Tensor]
+    """From which latents the memory is rebuilt before the chunk runs, by batch row; empty for nothing.
+
+    Each is [1, C, n, h, w], clean, in the base's own normalisation. They stand for the n newest latent frames,
+    ``start-n .. start-1``, n being as many as there are and the memory holds (`CacheLayout`: slots without the bank).
+    After it the row's memory is that of a stream into which exactly these frames were written, all in one clean pass
+    without hints, at those positions and under the prompt in force: the first of them are the sink, and what the memory
+    held before is gone, also for later recaches. Rows that are not named keep every bit.
+    """
 
     def noise(self, draw: int) -> Tensor:
         """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for
@@ -87,9 +96,11 @@ class Chunk(Protocol):
         ...
 
     def denoising(self, step: int, sigma: float) -> HintSource | None:
-        """Hints of denoise step `step` at noise level `sigma` in [0, 1]; None means run without hints.
+        """Hints of denoise step `step` at noise level `sigma` in [0, 1], and the references its self-attention sees;
+        None means run without.
 
-        All rows of the pass are at that level. Passes of one step and level share what the references have computed.
+        All rows of the pass are at that level. Passes of one step and level share what the references have computed;
+        with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
         """
         ...
 
@@ -102,7 +113,7 @@ class Chunk(Protocol):
         ...
 
     def clean_pass(self, sigma: float) -> HintSource | None:
-        """Hints of the clean pass; None unless ``kv_policy: with_hints``."""
+        """The same for the clean pass; None unless ``kv_policy: with_hints``."""
         ...
 
     def recaching(self) -> HintSource | None:
@@ -138,9 +149,13 @@ class ChunkReport:
         seconds: wall time from asking for the chunk to having its frames.
         controlled: whether the context path ran.
         references: number of references in force.
-        cache_bytes: bytes of the base model's cache and of what the context path remembers. The memories of the VAE's
-            causal convolutions, which grow with the picture and not with the stream, are not in it.
+        cache_bytes: bytes of the base model's cache and of what the context path and ``controls.reanchor`` remember.
+            The memories of the VAE's causal convolutions, which grow with the picture and not with the stream, are not
+            in it.
         peak_memory_bytes: peak device memory (CUDA) or peak resident memory of the process so far.
+        drift: of each batch row, how far its latents have wandered from chunk 0 in colour and contrast; 0 at chunk 0.
+            See `vace_adapt.streaming.drift`.
+        reanchored: whether the memory of any row was rebuilt before the chunk (``controls.reanchor``).
     """
 
     index: int
@@ -152,6 +167,8 @@ class ChunkReport:
     references: int
     cache_bytes: int
     peak_memory_bytes: int
+    drift: tuple[float, ...]
+    reanchored: bool
 
     @property
     def fps(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vace_adapt.composition.anchors import first_frame
@@ -9,9 +10,13 @@ from vace_adapt.composition.describe import Description, Facts, describe
 from vace_adapt.composition.refuse import check_given, check_options, videos_read
 from vace_adapt.conditioning.references import Reference, references_to_tensor
 from vace_adapt.config.settings import RunSettings
+from vace_adapt.controls import Reanchor
+from vace_adapt.errors import InputError
 from vace_adapt.experiments.source import Source
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.images import is_image
+from vace_adapt.streaming.reanchoring import check_memory
+from vace_adapt.time_map import TimeMap
 from vace_adapt.video.read import frames_at, probe
 
 
@@ -28,9 +33,15 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
         VaceAdaptError: what a run would refuse before it makes anything.
     """
     parts = hooks.tiny_pipeline(settings.pipeline, settings.seed)
-    time = hooks.chunk_shapes(parts, source.height, source.width).time
+    shapes = hooks.chunk_shapes(parts, source.height, source.width)
+    time = shapes.time
     mask = source.mask is not None
     check_options(settings.controls, parts.draws)
+    anchors = tuple(sorted(set(_anchors(settings, source))))
+    if settings.controls.reanchor is not None:
+        hooks.require("reanchor", parts.layout)
+        check_memory(hooks.cache_ops(parts, shapes, 1).layout)
+        _check_keyframes(settings.controls.reanchor, time, source.frames, anchors)
     if settings.references:
         given = [Reference(**reference.model_dump()) for reference in settings.references]
         size = 1, source.height, source.width
@@ -46,9 +57,24 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
             videos=frozenset(source.videos),
             mask=mask,
             references=tuple((reference.role, reference.scale) for reference in settings.references),
-            anchors=tuple(sorted(set(_anchors(settings, source)))),
+            anchors=anchors,
         )
     )
+
+
+def _check_keyframes(reanchor: Reanchor, time: TimeMap, frames: int, anchors: Sequence[int]) -> None:
+    """Refuse a run that could be re-anchored on a keyframe before it has reached the first one.
+
+    Raises:
+        InputError: with both frames.
+    """
+    chunk = reanchor.earliest
+    last = time.pixel_start(chunk + 1) - 1
+    if reanchor.source == "keyframe" and time.pixel_start(chunk) < frames and anchors[0] > last:
+        raise InputError(
+            f"controls.reanchor can come due at chunk {chunk}, which ends with frame {last}, and the first keyframe "
+            f"stands at frame {anchors[0]}: place one up to there"
+        )
 
 
 def _anchors(settings: RunSettings, source: Source) -> list[int]:

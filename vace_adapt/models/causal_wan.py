@@ -7,7 +7,7 @@ detached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vace_adapt.cache.ring import LayerCache
 from vace_adapt.cache.text import TextLayer, TextMemory
-from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, HintSource
+from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, ComputesHints
 from vace_adapt.models.wan_block import run_block
 
 
@@ -98,18 +98,18 @@ class CausalWan(WanTransformer3DModel):
         self,
         latents: Tensor,
         timestep: Tensor,
-        text: TextMemory,
+        text: TextMemory | Sequence[TextLayer],
         layer_cache: Callable[[int], LayerCache],
-        hints: HintSource | None = None,
+        hints: ComputesHints | None = None,
     ) -> Tensor:
         """One pass over a chunk.
 
         Args:
             latents: [B, C, F, h, w] noisy (or clean) latents.
             timestep: float32 [B] in [0, 1000], one for each row.
-            text: the prompt in force.
+            text: the prompt in force, by block.
             layer_cache: layer index to that layer's `LayerCache` for this pass.
-            hints: source of the hints to add; None runs the bare base model.
+            hints: computes the hints to add; None runs the bare base model.
 
         Returns:
             The predicted flow [B, C, F, h, w], noise minus clean.

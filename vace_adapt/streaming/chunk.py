@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,7 @@ class SessionChunk:
         prompt_changed: whether they differ from the last chunk's.
         context: where the hints come from; None runs the chunk bare.
         kept: what must be kept of its latents; None for nothing.
+        reanchor: what the memory is rebuilt from before it, by batch row.
         hints_in_clean_pass: the KV policy.
     """
 
@@ -62,6 +63,7 @@ class SessionChunk:
         prompt_changed: bool,
         context: ChunkContext | None,
         kept: Kept | None,
+        reanchor: Mapping[int, Tensor],
         hints_in_clean_pass: bool,
     ) -> None:
         self.index = index
@@ -69,6 +71,7 @@ class SessionChunk:
         self.frames = shapes.time.latents(index)
         self.text = text
         self.prompt_changed = prompt_changed
+        self.reanchor = reanchor
         self._context = context
         self._kept = kept
         self._hints_in_clean_pass = hints_in_clean_pass

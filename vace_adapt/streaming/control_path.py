@@ -14,9 +14,10 @@ from vace_adapt.composition.refuse import check_steps
 from vace_adapt.conditioning.encoder import ControlEncoder
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.context.chunk import ChunkContext
+from vace_adapt.context.past import PastFrames
 from vace_adapt.context.references import References
 from vace_adapt.context.stream import ContextStream
-from vace_adapt.contract import ChunkShapes
+from vace_adapt.contract import ChunkShapes, ReferenceRoom
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
 from vace_adapt.scale import HintScale
@@ -37,6 +38,7 @@ class ControlPath:
 
     Attributes:
         references: how many are in force; those of scale 0 are not.
+        room: what the base's memory must reserve for them; None for nothing.
 
     Raises:
         InputError: a scale that does not fit the model.
@@ -51,13 +53,23 @@ class ControlPath:
         self._seeds = seeds
         self.references = 0
         self._steps = engine.parts.draws
+        passes = self._steps + (settings.kv_policy == "with_hints")
+        self.room = ReferenceRoom(settings.reference_slots, passes) if settings.reference_slots else None
         self.check_scale(settings.scale)
         size = (len(seeds), shapes.pixel_height, shapes.pixel_width)
         self._encoder = ControlEncoder(engine.codec, shapes.time, size, settings.mask_time)
         rope = RotaryGrid(path.backbone.head_dim, shapes.grid, path.device)
         self._context = ContextStream(
-            path, engine.patch_embedding, rope, settings.reference_form, settings.scale, self._steps
+            path,
+            engine.patch_embedding,
+            rope,
+            settings.reference_form,
+            settings.scale,
+            self._steps,
+            settings.reference_slots,
         )
+        self._encoded: Tensor | None = None
+        self._past = None if settings.context_frames == 0 else self._past_frames(settings.context_frames)
 
     @classmethod
     def open(
@@ -132,7 +144,7 @@ class ControlPath:
             [chosen[i] for i in heard],
         )
 
-    def chunk(self, chunk: int, composed: Composed | None) -> ChunkContext:
+    def chunk(self, chunk: int, composed: Composed | None, hint_reuse: int = 1) -> ChunkContext:
         """Encode what was given for a chunk, if any of its denoise steps uses it."""
         shape = len(self._seeds), self._shapes.time.latents(chunk)
         factors = None if composed is None else composed.factors
@@ -141,9 +153,47 @@ class ControlPath:
         else:
             self._encoder.skip(chunk)
             encoded = None
-        nothing = partial(self._encoder.nothing, chunk)
-        return ChunkContext(self._context, shape, encoded, nothing, chunk=chunk, control_factors=factors)
+        past = None
+        if self._past is not None:
+            past, self._encoded = self._past.newest(self._encoder.nothing), encoded
+        return ChunkContext(
+            self._context,
+            shape,
+            encoded,
+            partial(self._encoder.nothing, self._shapes.time.latent_start(chunk), shape[1]),
+            chunk=chunk,
+            control_factors=factors,
+            hint_reuse=hint_reuse,
+            past=past,
+        )
+
+    def finished(self, chunk: int, latents: Tensor) -> None:
+        """Keep what the next chunks' context needs of one that is finished.
+
+        Args:
+            chunk: its number; the one that `chunk` was called for last.
+            latents: [B, C, F, h, w] as the base made them. They go back into its patch embedding as they are, whatever
+                `PipelineParts.normalised_input` says of latents that come from the VAE.
+        """
+        if self._past is None:
+            return
+        start, frames = self._shapes.time.latent_start(chunk), self._shapes.time.latents(chunk)
+        control = self._encoder.nothing(start, frames) if self._encoded is None else self._encoded
+        shape = (latents.shape[1], *latents.shape[3:])
+        noise = [draw(self._seeds, "past", start + i, shape) for i in range(frames)]
+        self._past.push(control, latents, torch.stack(noise, dim=2))
+        self._encoded = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
-        return self._context.tensors()
+        return {**self._context.tensors(), **({} if self._past is None else self._past.tensors())}
+
+    def _past_frames(self, frames: int) -> PastFrames:
+        return PastFrames(
+            frames,
+            self._shapes.latent_shape(len(self._seeds), 0),
+            self._path.backbone.control_channels,
+            dtype=self._engine.dtype,
+            control_dtype=self._path.dtype,
+            device=self._engine.device,
+        )

@@ -9,7 +9,7 @@ from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import SettingsError
 from vace_adapt.validation import validated
 
-LIVE = ("structure", "annotators", "mask", "preserve", "seam", "blank")
+LIVE = ("structure", "annotators", "mask", "preserve", "seam", "blank", "hint_reuse")
 """Options that may change between chunks. The scale changes on its own; the others shape the stream's memory."""
 
 

@@ -62,9 +62,13 @@ class StreamInputs:
         if num_frames is not None and num_frames < 1:
             raise InputError(f"num_frames must be at least 1, not {num_frames}")
         if controls.kv_policy == "with_hints":
-            engine.hooks.require("clean_pass")
+            engine.hooks.require("clean_pass", engine.parts.layout)
         if controls.preserve == "latent":
-            engine.hooks.require("preserve_latents")
+            engine.hooks.require("preserve_latents", engine.parts.layout)
+        if controls.reference_slots:
+            engine.hooks.require("reference_slots", engine.parts.layout)
+        if controls.reanchor is not None:
+            engine.hooks.require("reanchor", engine.parts.layout)
         self.engine = engine
         self.batch = len(seeds)
         self.seeds = tuple(seeds)
@@ -88,6 +92,8 @@ class StreamInputs:
         self._inbox = Inbox(first, Anchors(self.shapes.time, controls.anchor))
         if self._references is not None and path is None:
             raise _no_control_weights("references")
+        if controls.reanchor is not None and controls.reanchor.source == "keyframe" and path is None:
+            raise _no_control_weights("keyframes")
         self._maker = ChunkMaker(engine, self.shapes, self.seeds, controls, path, composer)
 
     @property
@@ -185,7 +191,7 @@ class StreamInputs:
             scale=None if scale is None else scale_of(scale),
         )
         if changes.prompt is not None and self._inbox.chunk > 0:
-            self.engine.hooks.require("prompt_switch")
+            self.engine.hooks.require("prompt_switch", self.engine.parts.layout)
         path = self._maker.path
         if changes.scale is not None and path is not None:
             path.check_scale(changes.scale)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vace_adapt.conditioning.pixels import tensor_to_frames
 from vace_adapt.conditioning.vae import DecoderStream
-from vace_adapt.contract import ChunkShapes, HintSource
+from vace_adapt.contract import ChunkShapes, HintSource, ReferenceRoom
 from vace_adapt.errors import SessionError
 from vace_adapt.streaming.chunk import SessionChunk
 from vace_adapt.streaming.engine import Engine
@@ -23,12 +23,15 @@ class Loop:
         engine: what runs it.
         shapes: of the stream.
         batch: its rows.
+        references: what its memory reserves for references; None for nothing.
     """
 
-    def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int) -> None:
+    def __init__(
+        self, engine: Engine, shapes: ChunkShapes, batch: int, references: ReferenceRoom | None = None
+    ) -> None:
         self.shapes = shapes
         self.batch = batch
-        self.cache = engine.hooks.cache_ops(engine.parts, shapes, batch)
+        self.cache = engine.hooks.cache_ops(engine.parts, shapes, batch, references)
         self._engine = engine
         self._decoder = DecoderStream(engine.codec)
         self._decode_state: list[object] = []

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.composer import Composed, Composer
 from vace_adapt.conditioning.pixels import tensor_to_frames
 from vace_adapt.contract import CacheOps, ChunkReport, ChunkShapes
 from vace_adapt.controls import ControlSettings
 from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
 from vace_adapt.streaming.control_path import ControlPath
+from vace_adapt.streaming.drift import Drift
 from vace_adapt.streaming.engine import Engine
 from vace_adapt.streaming.inbox import Changes, Taken
 from vace_adapt.streaming.loop import Loop
 from vace_adapt.streaming.preserving import Kept, SourceLatents, keep_pixels
 from vace_adapt.streaming.reader import Prompt
+from vace_adapt.streaming.reanchoring import Reanchoring
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,16 @@ class Made:
         latents: [B, C, F, h, w].
         composed: what VACE was shown, or None.
         controlled: whether the context path ran.
+        drift: by batch row.
+        reanchored: whether the memory of any row was rebuilt before it.
     """
 
     frames: Tensor
     latents: Tensor
     composed: Composed | None
     controlled: bool
+    drift: tuple[float, ...]
+    reanchored: bool
 
     def streamed(self, count: int, report: ChunkReport) -> StreamedChunk:
         """Its first `count` frames as the caller gets them."""
@@ -55,6 +62,9 @@ class ChunkMaker:
         settings: options of the control.
         path: its control path, or None without control weights.
         composer: puts its inputs together; None without control weights.
+
+    Raises:
+        InputError: the memory has no sink that could be re-anchored.
     """
 
     def __init__(
@@ -74,12 +84,21 @@ class ChunkMaker:
         self._shapes = shapes
         self._seeds = seeds
         self._source = SourceLatents(engine, shapes, len(seeds))
-        self._loop = Loop(engine, shapes, len(seeds))
+        self._loop = Loop(engine, shapes, len(seeds), None if path is None else path.room)
+        self._drift = Drift()
+        self._reanchoring = None
+        if settings.reanchor is not None:
+            self._reanchoring = Reanchoring(settings.reanchor, engine, shapes, len(seeds), self.cache.layout)
 
     @property
     def cache(self) -> CacheOps:
         """The base model's memory; gone once closed."""
         return self._loop.cache
+
+    def check(self, index: int, anchored: Anchored | None) -> None:
+        """Refuse chunk number `index` with these keyframes, before anything changes; see `Reanchoring.check`."""
+        if self._reanchoring is not None:
+            self._reanchoring.check(index, anchored)
 
     @torch.no_grad()
     def make(self, index: int, taken: Taken) -> Made:
@@ -93,7 +112,8 @@ class ChunkMaker:
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
         heard = composed if self.path is not None and self.path.hears_control(index) else None
         kept = self._kept(index, heard)
-        context = None if self.path is None else self.path.chunk(index, composed)
+        context = None if self.path is None else self.path.chunk(index, composed, self.settings.hint_reuse)
+        rebuilt = {} if self._reanchoring is None else self._reanchoring.before(index, taken.anchored)
         assert self.prompt is not None
         chunk = SessionChunk(
             self._engine.parts,
@@ -104,22 +124,29 @@ class ChunkMaker:
             prompt_changed=new_prompt,
             context=context,
             kept=kept,
+            reanchor=rebuilt,
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
         )
         latents, frames = self._loop.make(chunk)
+        if self.path is not None:
+            self.path.finished(index, latents)
+        drift = self._drift(latents)
+        if self._reanchoring is not None:
+            self._reanchoring.after(latents, drift)
         if self.settings.preserve == "pixel" and heard is not None:
             frames = keep_pixels(frames, heard, self.settings.seam)
-        return Made(frames, latents, composed, context is not None and context.runs)
+        return Made(frames, latents, composed, context is not None and context.runs, drift, bool(rebuilt))
 
     def held(self) -> list[Tensor]:
-        """Every buffer of cache and context path."""
+        """Every buffer of cache, context path and re-anchoring."""
         path = {} if self.path is None else self.path.tensors()
-        return [*self.cache.tensors().values(), *path.values()]
+        anchors = {} if self._reanchoring is None else self._reanchoring.tensors()
+        return [*self.cache.tensors().values(), *path.values(), *anchors.values()]
 
     def close(self) -> None:
         """End the loop and let everything large go."""
         self._loop.close()
-        self.path = self.composer = None
+        self.path = self.composer = self._reanchoring = None
 
     def _apply(self, changes: Changes) -> bool:
         """Take over what changes; whether the prompt does."""

@@ -126,10 +126,10 @@ class InputReader:
             return None
         controls = self._controls
         pixels = references_to_tensor(images, controls.reference_fit, *self._rows, controls.reference_background)
-        count, most = pixels.shape[2], self._controls.max_references
-        if count > most:
-            raise InputError(f"{count} references are given, at most {most} are allowed (controls.max_references)")
-        return GivenReferences(pixels, reference_scales(images, self._rows[0]), reference_roles(images))
+        scales = reference_scales(images, self._rows[0])
+        if excess := controls.too_many(scales):
+            raise InputError(excess)
+        return GivenReferences(pixels, scales, reference_roles(images))
 
     @torch.no_grad()
     def prompt(self, prompt: str | Sequence[str]) -> Prompt:

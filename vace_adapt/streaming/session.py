@@ -43,8 +43,8 @@ class Session(StreamInputs):
         Raises:
             StopIteration: `num_frames` are made, or the control has ended.
             InputError: some control frames were fed for this chunk, but not enough, or they cannot be combined with
-                the references; feed or change, and go on. What an annotator cannot use (a label that is not found)
-                ends the stream.
+                the references, or it is to be re-anchored on a keyframe and there is none; feed or change, and go on.
+                What an annotator cannot use (a label that is not found) ends the stream.
             SessionError: the stream is closed or has failed.
         """
         with self._turn:
@@ -82,6 +82,7 @@ class Session(StreamInputs):
         self._check_length(self._made + 1)
 
         def check(changes: Changes, given: Given | None, anchored: Anchored | None) -> None:
+            self._maker.check(self._index, anchored)
             path, composing = self._maker.path, changes.composing
             composer = self._maker.composer if composing is None else composing.composer
             if path is None or composer is None:
@@ -105,6 +106,8 @@ class Session(StreamInputs):
             references=0 if path is None else path.references,
             cache_bytes=sum(tensor.numel() * tensor.element_size() for tensor in self._maker.held()),
             peak_memory_bytes=peak_bytes(self.engine.device),
+            drift=made.drift,
+            reanchored=made.reanchored,
         )
 
     def _frames_left(self) -> int | None:

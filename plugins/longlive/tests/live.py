@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from support import frames, picture
 from torch import nn
@@ -28,13 +30,30 @@ def live_pipeline(model: nn.Module, layout: str, settings: LongLiveSettings) -> 
     return Pipeline(load_plugin("longlive"), parts, tiny_context_path(0), live=True)
 
 
-def switched(pipe: Pipeline, chunks: int = 7) -> list[torch.Tensor]:
+def switched(pipe: Pipeline, chunks: int = 7, **controls: Any) -> list[torch.Tensor]:
     """A controlled stream with a reference, past the window, with a prompt switch."""
     made = []
-    with pipe.stream("a red ball", height=32, width=48, references=[picture()]) as session:
+    with pipe.stream("a red ball", height=32, width=48, references=[picture()], controls=controls) as session:
         session.feed(frames(9 + 12 * (chunks - 1)), last=True)
         for index in range(chunks):
             if index == 5:
                 session.update(prompt="a blue cube")
             made.append(next(session).latents.clone())
     return made
+
+
+def reanchored(pipe: Pipeline, source: str, rows: int = 2) -> tuple[list[torch.Tensor], list[list[list[int]]]]:
+    """Rows of their own prompts, rebuilt by a bound that they pass at different chunks and before chunk 6, with prompt
+    switches before chunks 5 and 6: their latents, and the frames that each row's memory holds after every chunk.
+    """
+    made, positions = [], []
+    controls = {"reanchor": {"every": 6, "above": 0.9, "source": source}}
+    prompts = ["a red ball", "a dog"][:rows]
+    with pipe.stream(prompts, height=32, width=48, seed=list(range(rows)), controls=controls) as session:
+        session.keyframe(frames(1), frame=0)
+        for index in range(8):
+            if index in (5, 6):
+                session.update(prompt=[f"a blue cube {index}", "a cat"][:rows])
+            made.append(next(session).latents.clone())
+            positions.append([sorted(session.cache.positions(row)) for row in range(rows)])
+    return made, positions

@@ -11,11 +11,11 @@ import torch
 from checkpoints import save_text_encoder
 from live import live_pipeline, switched
 from official_shape import OfficialShaped, count_hooks, equal_states, state_of
-from support import distance, frames, same, stream
+from support import distance, frames, picture, same, stream
 
 from vace_adapt import load_pipeline
 from vace_adapt.embedded.tiny import TINY, seeded, tiny_vae
-from vace_adapt.errors import CheckpointError, InputError, SessionError
+from vace_adapt.errors import CheckpointError, InputError, SessionError, Unsupported
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt_longlive.settings import LongLiveSettings
 
@@ -33,6 +33,16 @@ def test_live_model_equals_native_model(global_sink):
     official = live_pipeline(OfficialShaped(model, settings.sink), "official", settings)
     expected = switched(live_pipeline(copy.deepcopy(model), "native", settings))
     assert distance(switched(official), expected) < 1e-4
+    official.detach()
+
+
+@pytest.mark.parametrize("controls", [{"hint_reuse": 2}, {"context_frames": 4}, {"hint_reuse": 3, "context_frames": 1}])
+def test_options_of_the_context_path_hold_for_a_live_model(controls):
+    model = native()
+    official = live_pipeline(OfficialShaped(model, SETTINGS.sink), "official", SETTINGS)
+    expected = switched(live_pipeline(copy.deepcopy(model), "native", SETTINGS), 3, **controls)
+    assert distance(switched(official, 3, **controls), expected) < 1e-4
+    assert distance(switched(official, 3), expected) > 1e-3
     official.detach()
 
 
@@ -203,6 +213,21 @@ def test_a_live_model_brings_its_own_weights(parts):
     for given in ({"base": "x"}, {"lora": "x"}):
         with pytest.raises(CheckpointError, match="a live model brings its own weights: give neither weights.base nor"):
             loaded(model, "official", {**parts, **given})
+
+
+def test_reference_slots_are_the_native_models_alone():
+    controls = {"reference_slots": 1}
+    pipe = live_pipeline(native(), "native", SETTINGS)
+    expected = stream(load_pipeline("longlive", seed=0, device="cpu"), 2, references=[picture()], controls=controls)
+    assert same(stream(pipe, 2, references=[picture()], controls=controls), expected)
+    pipe = live_pipeline(OfficialShaped(native(), 3), "official", SETTINGS)
+    text = (
+        "^pipeline 'longlive', layout 'official': reference_slots is unsupported: "
+        "the official attention reads its own cache and nothing beside it$"
+    )
+    with pytest.raises(Unsupported, match=text):
+        stream(pipe, 2, references=[picture()], controls=controls)
+    pipe.detach()
 
 
 def test_a_layout_and_a_live_model_come_together():

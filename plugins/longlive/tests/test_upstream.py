@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from live import live_pipeline, switched
+from live import live_pipeline, reanchored, switched
 from official_shape import count_hooks, equal_states, state_of
 from support import distance, stream
 from torch.nn.functional import scaled_dot_product_attention
@@ -57,12 +57,15 @@ def random_weights(model):
     return model.eval()
 
 
-@pytest.mark.parametrize("global_sink", [True, False])
-@pytest.mark.parametrize(("module", "rope"), [("causal_model", "absolute"), ("causal_model_infinity", "relative")])
-def test_the_real_live_model_equals_the_native_one(official, module, rope, global_sink):
-    settings = LongLiveSettings(name="longlive", window=9, rope=rope, global_sink=global_sink)
+VARIANTS = pytest.mark.parametrize(
+    ("module", "rope"), [("causal_model", "absolute"), ("causal_model_infinity", "relative")]
+)
+
+
+def pair(module, settings):
+    """The real model of random weights, and the native one with the same."""
     live = random_weights(
-        official[module].CausalWanModel(
+        module.CausalWanModel(
             dim=TINY.dim, ffn_dim=TINY.ffn_dim, num_heads=TINY.heads, num_layers=TINY.layers, text_dim=TINY.text_dim,
             text_len=TINY.text_len, freq_dim=TINY.freq_dim, in_dim=16, out_dim=16,
             local_attn_size=settings.window, sink_size=settings.sink,
@@ -70,6 +73,30 @@ def test_the_real_live_model_equals_the_native_one(official, module, rope, globa
     )  # fmt: skip
     native = CausalWan.of(TINY).eval()
     native.load_state_dict({to_diffusers(name): tensor for name, tensor in live.state_dict().items()})
+    return live, native
+
+
+@VARIANTS
+@pytest.mark.parametrize("source", ["sink", "keyframe", "first"])
+def test_both_are_reanchored_alike(official, module, rope, source):
+    """The relative variant takes no batches."""
+    settings = LongLiveSettings(name="longlive", window=9, rope=rope)
+    live, native = pair(official[module], settings)
+    rows = 2 if rope == "absolute" else 1
+    pipe = live_pipeline(live, "official", settings)
+    made, positions = reanchored(pipe, source, rows)
+    pipe.detach()
+    expected, held = reanchored(live_pipeline(native, "native", settings), source, rows)
+    assert distance(made, expected) < 1e-4
+    assert positions == held
+    assert positions[-1][0][0] > 0, "the sink has moved"
+
+
+@VARIANTS
+@pytest.mark.parametrize("global_sink", [True, False])
+def test_the_real_live_model_equals_the_native_one(official, module, rope, global_sink):
+    settings = LongLiveSettings(name="longlive", window=9, rope=rope, global_sink=global_sink)
+    live, native = pair(official[module], settings)
     before = state_of(live)
     pipe = live_pipeline(live, "official", settings)
     controlled = switched(pipe)

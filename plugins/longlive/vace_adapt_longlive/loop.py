@@ -1,4 +1,5 @@
-"""LongLive's loop: few denoise steps per chunk, a clean pass to write the cache, a recache when the prompt changes.
+"""LongLive's loop: few denoise steps per chunk, a clean pass to write the cache, a recache when the prompt changes or
+the stream is re-anchored.
 
 In own words after NVlabs/LongLive v1.0 pipeline/causal_inference.py (``inference``) and
 pipeline/interactive_causal_inference.py (``_recache_after_switch``).
@@ -38,6 +39,12 @@ class Denoiser(Protocol):
         """Rewrite the keys and values of all remembered frames under the prompt in force, in one pass."""
         ...
 
+    def rebuild(self, row: int, latents: Tensor, timestep: float) -> None:
+        """Remember latents [1, C, n, h, w] as the newest frames of a batch row, and rewrite the row's keys and values,
+        the sink's among them, from these alone; see `vace_adapt.contract.Chunk.reanchor`.
+        """
+        ...
+
 
 class LongLiveLoop:
     """Runs chunks through a denoiser.
@@ -58,6 +65,11 @@ class LongLiveLoop:
         self.denoiser.set_prompt(chunk.text)
         if chunk.start > 0:
             self.denoiser.recache(self.context_noise, keep_sink=keep_sink, hints=chunk.recaching())
+
+    def reanchor(self, chunk: Chunk) -> None:
+        """Rebuild the memory of the rows core chose: each in a pass of its own, so that no row changes with another."""
+        for row, latents in chunk.reanchor.items():
+            self.denoiser.rebuild(row, latents, self.context_noise)
 
     def run(self, chunk: Chunk) -> Tensor:
         """Make one chunk: finished latents [B, C, F, h, w]."""
@@ -91,4 +103,5 @@ def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     for chunk in stream.chunks():
         if chunk.prompt_changed:
             loop.switch_prompt(chunk, keep_sink=settings.global_sink)
+        loop.reanchor(chunk)
         yield loop.run(chunk)

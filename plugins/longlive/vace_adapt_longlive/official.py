@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,14 @@ def _write(output: Any, hidden: Tensor) -> Any:
     return hidden, cache_update
 
 
+class Rows(NamedTuple):
+    """What the model is called with for some batch rows: their prompt, and their memory as one dictionary a layer."""
+
+    prompt: Tensor | None
+    self_attention: list[dict[str, Any]]
+    text: list[dict[str, Any]]
+
+
 class OfficialCache:
     """`CacheOps` over the buffers the official model expects: one dictionary a layer."""
 
@@ -70,8 +78,8 @@ class OfficialCache:
         self._text_buffers = [{name: layer[name] for name in ("k", "v")} for layer in text]
         self.recent = recent
         self.layout = layout
-        self.sink_start = 0
-        """Latent frame that the sink begins with."""
+        self.sink_starts = [0] * recent.latents.shape[0]
+        """Latent frame that the sink begins with, by batch row."""
         self.frame_tokens = self_attention[0]["k"].shape[1] // layout.slots
 
     @classmethod
@@ -104,20 +112,22 @@ class OfficialCache:
             "recent": self.recent.latents,
         }
 
-    def positions(self) -> Sequence[int]:
+    def positions(self, row: int = 0) -> Sequence[int]:
         """The official buffer keeps the sink and the newest frames in order of time."""
         end, sink = self.recent.end, self.layout.sink
         held = min(end, self.layout.slots)
         sink_frames = min(sink, held)
-        frames = [*range(self.sink_start, self.sink_start + sink_frames), *range(end - held + sink_frames, end)]
+        first = self.sink_starts[row]
+        frames = [*range(first, first + sink_frames), *range(end - held + sink_frames, end)]
         return tuple(frames + [-1] * (self.layout.slots - held))
 
     def snapshot(self) -> Any:
         tensors = {name: tensor.clone() for name, tensor in self.tensors().items()}
-        return tensors, self.recent.end, self.sink_start, self._initialised()
+        return tensors, self.recent.end, list(self.sink_starts), self._initialised()
 
     def restore(self, snapshot: Any) -> None:
-        tensors, self.recent.end, self.sink_start, initialised = snapshot
+        tensors, self.recent.end, sink_starts, initialised = snapshot
+        self.sink_starts = list(sink_starts)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         for layer, state in zip(self.text, initialised, strict=True):
@@ -126,8 +136,18 @@ class OfficialCache:
     def reset(self) -> None:
         for tensor in self.tensors().values():
             tensor.zero_()
-        self.recent.end = self.sink_start = 0
+        self.recent.end = 0
+        self.sink_starts = [0] * len(self.sink_starts)
         self.forget_prompt()
+
+    def rows(self, prompt: Tensor | None, which: slice) -> Rows:
+        """Some batch rows of a prompt and of this memory: views. Text keys made anew for them are dropped."""
+        assert prompt is not None, "a stream begins with its prompt"
+        own = [
+            [{**layer, "k": layer["k"][which], "v": layer["v"][which]} for layer in layers]
+            for layers in (self.self_attention, self.text)
+        ]
+        return Rows(prompt[which], *own)
 
     def own_text(self) -> None:
         """Copy text keys and values that the model has made anew, as tensors of its own, into this stream's buffers."""
@@ -161,7 +181,7 @@ class OfficialDenoiser:
         self.cache.forget_prompt()
 
     def __call__(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
-        return self._forward(latents, timestep, start, hints, sink_recache_after_switch=False)
+        return self._forward(latents, timestep, start, hints)
 
     def remember(self, latents: Tensor) -> None:
         self.cache.recent.push(latents)
@@ -172,30 +192,46 @@ class OfficialDenoiser:
             for layer in self.cache.self_attention:
                 layer["k"].zero_()
                 layer["v"].zero_()
-            self.cache.sink_start = start
-        self._forward(latents, timestep, start, hints, sink_recache_after_switch=not keep_sink)
+            self.cache.sink_starts = [start] * len(self.cache.sink_starts)
+        self._forward(latents, timestep, start, hints, rewrite_sink=not keep_sink)
         self.cache.forget_prompt()
 
+    def rebuild(self, row: int, latents: Tensor, timestep: float) -> None:
+        start = self.cache.recent.replace(row, latents)
+        own = self.cache.rows(self._prompt, slice(row, row + 1))
+        for layer in own.self_attention:
+            layer["k"].zero_()
+            layer["v"].zero_()
+        self.cache.sink_starts[row] = start
+        self._call(own, latents, timestep, start, None, rewrite_sink=True)
+
     def _forward(
-        self, latents: Tensor, timestep: float, start: int, hints: HintSource | None, *, sink_recache_after_switch: bool
+        self, latents: Tensor, timestep: float, start: int, hints: HintSource | None, *, rewrite_sink: bool = False
+    ) -> Tensor:
+        """A pass over all batch rows."""
+        everything = Rows(self._prompt, self.cache.self_attention, self.cache.text)
+        flow = self._call(everything, latents, timestep, start, hints, rewrite_sink=rewrite_sink)
+        self.cache.own_text()
+        return flow
+
+    def _call(
+        self, rows: Rows, latents: Tensor, timestep: float, start: int, hints: HintSource | None, *, rewrite_sink: bool
     ) -> Tensor:
         batch, _, frames, _, _ = latents.shape
         tokens = self.cache.frame_tokens
         size = self.cache.layout.slots * tokens
         with _one_call_at_a_time, self.stream.injecting(hints), _attention_size(self.model, size):
-            flow: Tensor = self.model(
+            return self.model(
                 latents,
                 t=self.schedule.tensor(timestep, batch)[:, None].expand(batch, frames),
-                context=self._prompt,
+                context=rows.prompt,
                 seq_len=size,
-                kv_cache=self.cache.self_attention,
-                crossattn_cache=self.cache.text,
+                kv_cache=rows.self_attention,
+                crossattn_cache=rows.text,
                 current_start=start * tokens,
                 cache_start=None,
-                sink_recache_after_switch=sink_recache_after_switch,
+                sink_recache_after_switch=rewrite_sink,
             )
-        self.cache.own_text()
-        return flow
 
 
 @contextmanager

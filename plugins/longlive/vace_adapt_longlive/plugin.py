@@ -24,11 +24,20 @@ INFO = PipelineInfo(
         "prompt_switch": _FULL,
         "relative_rope": _FULL,
         "preserve_latents": _FULL,
+        "reanchor": _FULL,
         "lora": _FULL,
         "live_model": _FULL,
+        "reference_slots": _FULL,
         "bank": Capability(support=Support.UNSUPPORTED, reason="LongLive has no memory bank (MemFlow has)"),
         "packed_history": Capability(support=Support.UNSUPPORTED, reason="LongLive keeps a KV cache"),
         "stream_batch": Capability(support=Support.UNSUPPORTED, reason="all rows of a batch are at the same step"),
+    },
+    exceptions={
+        "official": {
+            "reference_slots": Capability(
+                support=Support.UNSUPPORTED, reason="the official attention reads its own cache and nothing beside it"
+            ),
+        },
     },
     golden_formats=("longlive", "selfforcing"),
 )
@@ -84,14 +93,14 @@ def vace_chunk_shapes(parts, height, width):
 
 
 @hookimpl
-def vace_cache_ops(parts, shapes, batch):
+def vace_cache_ops(parts, shapes, batch, references):
     if parts.layout == "official":
         from vace_adapt_longlive.official import OfficialCache
 
         return OfficialCache.open(parts, shapes, batch)
     from vace_adapt_longlive.cache import LongLiveCache
 
-    return LongLiveCache.open(parts, shapes, batch)
+    return LongLiveCache.open(parts, shapes, batch, references)
 
 
 @hookimpl

@@ -36,6 +36,7 @@ class GoldenChunk:
         self.text = golden.tensor(f"prompt.{prompt}")
         self.prompt_changed = prompt_changed
         self.frames = golden.tensor(f"noise.{index}").shape[1]
+        self.reanchor: Mapping[int, Tensor] = {}
         self._golden = golden
         self._steps = steps
 
@@ -62,7 +63,7 @@ class GoldenChunk:
         def given(inputs: BlockInputs) -> Hints:
             return hints
 
-        return given if hints else None
+        return HintSource(given) if hints else None
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from vace_adapt.embedded.world.scene import COLOURS, GROUNDS, PATTERNS, PUPPET, 
 from vace_adapt.embedded.world.shapes import SHAPES, TEXTURES
 
 WORDS = (
-    "a", "an", "and", "on", "the", "thing", "things", *COLOURS, *GROUNDS, *PATTERNS, *SHAPES, PUPPET,
+    "a", "an", "and", "on", *COLOURS, *GROUNDS, *PATTERNS, *SHAPES, PUPPET,
     *(name for name in TEXTURES if name != "solid"),
 )  # fmt: skip
 """Every word of a caption. The nearest thing is named first."""

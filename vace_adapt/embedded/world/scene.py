@@ -131,11 +131,13 @@ def draw_scene(seed: int, frames: int = FRAMES, *, things: int | None = None, pu
 
 def _thing(random: Any, *, kind: str, colour: str, nearness: float, crowd: int, frames: int) -> Thing:
     radius = float(random.uniform(13, 17) if kind == PUPPET else random.uniform(8, 14)) * (1, 1, 0.95, 0.85)[crowd]
+    second = str(random.choice([name for name in COLOURS if name != colour]))
+    texture = str(random.choice(list(TEXTURES)))
     return Thing(
         kind=kind,
         colour=colour,
-        second=str(random.choice([name for name in COLOURS if name != colour])),
-        texture=str(random.choice(list(TEXTURES))),
+        second=second,
+        texture="solid" if (kind, texture) == ("ring", "spotted") else texture,  # the spot would lie in the hole
         radius=radius,
         nearness=nearness,
         track=_bouncing(random, radius, frames),

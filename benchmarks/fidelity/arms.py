@@ -1,0 +1,99 @@
+"""Who generates: batch VACE, a streaming pipeline with any options, the same without hints, and chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+from batch import BatchVace
+from cases import Case, Given
+
+from vace_adapt import load_pipeline
+from vace_adapt.embedded.family import FAMILY_FOLDER
+from vace_adapt.streaming.pipeline import Pipeline
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to generate.
+
+    Attributes:
+        name: as the tables have it.
+        kind: ``batch``, ``stream``, ``chance`` (the truth of another clip) or ``codec`` (the clip itself, encoded and
+            decoded: what the autoencoder allows).
+        hints: False runs the same without hints.
+        pipeline: of a stream.
+        settings: of that pipeline.
+        controls: options of the stream.
+        folder: of the weights of batch VACE and of the context path.
+    """
+
+    name: str
+    kind: str = "stream"
+    hints: bool = True
+    pipeline: str = "longlive"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    controls: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, case: Case, number: int, seed: int, frames: int = 81) -> float:
+        """The score of a case on one clip."""
+        clip = case.clip(number, frames)
+        given = case.give(clip)
+        return case.score(self.frames(case, given, number, seed, frames), clip, given)
+
+    def frames(self, case: Case, given: Given, number: int, seed: int, frames: int = 81) -> Array:
+        """What comes out: uint8 [T, 64, 64, 3]."""
+        if self.kind == "chance":
+            return case.clip(number + 1000, frames).frames
+        if self.kind == "codec":
+            return _batch().through_codec(case.clip(number, frames).frames)
+        if self.kind == "batch":
+            return _batch()(given, frames, seed, controlled=self.hints)
+        settings = tuple(sorted(self.settings.items()))
+        return stream(_pipeline(self.pipeline, settings), given, seed, frames, self.hints, self.controls)
+
+
+def stream(
+    pipeline: Pipeline,
+    given: Given,
+    seed: int,
+    frames: int,
+    hints: bool = True,
+    controls: Mapping[str, Any] | None = None,
+) -> Array:
+    """A clip chunk by chunk: uint8 [T, 64, 64, 3]."""
+    structure = [] if given.control is None else ["plain"]
+    options = {"structure": structure, "reference_fit": "letterbox", **(controls or {})}
+    with pipeline.stream(
+        given.prompt,
+        height=64,
+        width=64,
+        seed=seed,
+        num_frames=frames,
+        references=list(given.references),
+        scale=None if hints else 0.0,
+        controls=options,
+    ) as session:
+        for pictures, at in given.keyframes:
+            session.keyframe(pictures, frame=at)
+        if given.source is not None and given.mask is not None:
+            steering = given.source if given.control is None else given.control
+            session.feed(np.where(given.mask[..., None] > 127, steering, given.source), given.mask, last=True)
+        elif given.control is not None:
+            session.feed(given.control, last=True)
+        return np.concatenate([chunk.frames[0].numpy() for chunk in session])
+
+
+@cache
+def _pipeline(name: str, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
+    return load_pipeline(name, settings=dict(settings), device="cpu", dtype="float32")
+
+
+@cache
+def _batch() -> BatchVace:
+    return BatchVace(FAMILY_FOLDER, _pipeline("longlive", ()).parts.text_encoder)

@@ -1,0 +1,96 @@
+"""Batch VACE on the embedded family, from diffusers' classes alone: what streaming is compared with.
+
+Preprocessing, encoding and the place of the references are ali-vilab/VACE's (vace/annotators, vace/models/wan/
+wan_vace.py): gray where a frame is to be generated, each reference encoded alone and put in front of the latents, the
+mask sampled in time by nearest-exact. Nothing here comes from the streaming code.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import Given
+from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from vace_adapt.contract import TextEncoder
+
+Array = np.ndarray[Any, Any]
+
+STEPS, SHIFT = 20, 5.0
+
+
+class BatchVace:
+    """VACE over whole clips.
+
+    Args:
+        folder: a diffusers folder with ``vae/`` and ``transformer/``.
+        text_encoder: prompts to embeddings.
+    """
+
+    def __init__(self, folder: Path, text_encoder: TextEncoder) -> None:
+        self.vae = AutoencoderKLWan.from_pretrained(folder / "vae").float().eval().requires_grad_(False)
+        model = WanVACETransformer3DModel.from_pretrained(folder / "transformer")
+        self.model = model.float().eval().requires_grad_(False)
+        self.text_encoder = text_encoder
+        mean, deviation = (torch.tensor(each) for each in (self.vae.config.latents_mean, self.vae.config.latents_std))
+        self.mean, self.deviation = mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
+
+    @torch.no_grad()
+    def __call__(self, given: Given, frames: int, seed: int, *, controlled: bool = True) -> Array:
+        """A clip: uint8 [T, 64, 64, 3]. Without control it runs under a scale of 0."""
+        video, mask = vace_inputs(given, frames)
+        control = torch.cat([self._encode(np.where(mask[..., None], 127.5, video)),
+                             self._encode(np.where(mask[..., None], video, 127.5)), pack(mask)], dim=1)  # fmt: skip
+        for reference in reversed(given.references):
+            latent = self._encode(reference[None].astype(np.float32))
+            control = torch.cat([torch.cat([latent, torch.zeros_like(control[:, 16:, :1])], dim=1), control], dim=2)
+        noise = torch.Generator().manual_seed(seed)
+        latents = torch.randn((1, 16, *control.shape[2:]), generator=noise)
+        text = self.text_encoder([given.prompt])
+        scale = torch.full((len(self.model.config.vace_layers),), float(controlled))
+        level = torch.linspace(1, 0, STEPS + 1)
+        for now, later in pairwise((SHIFT * level / (1 + (SHIFT - 1) * level)).tolist()):
+            flow = self.model(latents, torch.tensor([1000 * now]), text, None, control, scale).sample
+            latents = latents + (later - now) * flow
+        return self._decode(latents[:, :, len(given.references) :])
+
+    @torch.no_grad()
+    def through_codec(self, frames: Array) -> Array:
+        """Frames encoded and decoded."""
+        return self._decode(self._encode(frames))
+
+    def _encode(self, frames: Array) -> Tensor:
+        pixels = torch.from_numpy(frames.astype(np.float32)).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        return (self.vae.encode(pixels).latent_dist.mode() - self.mean) / self.deviation
+
+    def _decode(self, latents: Tensor) -> Array:
+        pixels = self.vae.decode(latents * self.deviation + self.mean).sample[0]
+        return ((pixels.permute(1, 2, 3, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
+def vace_inputs(given: Given, frames: int) -> tuple[Array, Array]:
+    """Frames float [T, 64, 64, 3], gray where nothing is given, and the mask bool [T, 64, 64], True = generate."""
+    video = np.full((frames, 64, 64, 3), 127.5) if given.control is None else given.control.astype(np.float64)
+    mask = np.ones((frames, 64, 64), bool)
+    if given.source is not None and given.mask is not None:
+        mask = given.mask > 127
+        video = np.where(mask[..., None], video, given.source)
+    for pictures, at in given.keyframes:
+        video[at : at + len(pictures)] = pictures
+        mask[at : at + len(pictures)] = False
+    return video, mask
+
+
+def pack(mask: Array) -> Tensor:
+    """The mask's 64 channels, [1, 64, F, 8, 8]."""
+    pixels = torch.from_numpy(mask.astype(np.float32))
+    channels = rearrange(pixels, "t (h p) (w q) -> (p q) t h w", p=8, q=8)
+    latents = (len(mask) + 3) // 4
+    return F.interpolate(channels[None], size=(latents, *channels.shape[2:]), mode="nearest-exact")

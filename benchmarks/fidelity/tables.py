@@ -1,0 +1,89 @@
+"""Which arms and cases belong to which table, and what each table asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arms import Arm
+from cases import CASES
+
+STREAM = Arm("longlive")
+REFERENCE_CASES = ("reference", "reference + depth", "reference + pose")
+CONTROL_CASES = ("depth", "scribble", "gray", "pose")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One comparison.
+
+    Attributes:
+        name: of its section and of its records.
+        question: what it answers.
+        arms: columns.
+        cases: rows, keys of `CASES`.
+        clips: for each case and seed.
+        frames: of a clip.
+    """
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+    cases: tuple[str, ...]
+    clips: int = 8
+    frames: int = 81
+
+
+MAIN = Table(
+    "main",
+    "How faithful is streaming VACE, compared with batch VACE on the same weights, clips and prompts?",
+    (
+        Arm("codec", kind="codec"),
+        Arm("batch VACE", kind="batch"),
+        STREAM,
+        Arm("longlive, no hints", hints=False),
+        Arm("chance", kind="chance"),
+    ),
+    tuple(CASES),
+    clips=12,
+)
+
+TABLES = (
+    MAIN,
+    Table(
+        "references",
+        "In what form should references enter?",
+        tuple(Arm(form, controls={"reference_form": form}) for form in ("cached", "joint", "references_only")),
+        ("reference", "reference + depth"),
+    ),
+    Table(
+        "clean pass",
+        "Hints in the clean pass or not?",
+        tuple(Arm(policy, controls={"kv_policy": policy}) for policy in ("hint_free", "with_hints")),
+        (*CONTROL_CASES, "reference", "inpaint, kept"),
+    ),
+    Table(
+        "scale",
+        "How strong should hints be?",
+        tuple(
+            Arm(f"{scale:g}", controls={"scale": {"control": scale, "references": scale}})
+            for scale in (0.5, 0.75, 1, 1.25, 1.5, 2)
+        ),
+        (*CONTROL_CASES, "reference"),
+    ),
+    Table(
+        "masks",
+        "Which frame of a mask should stand for its latent, and how much of a group should a key frame fill?",
+        tuple(
+            Arm(f"{mask}, {anchor}", controls={"mask_time": mask, "anchor": anchor})
+            for mask in ("group", "nearest")
+            for anchor in ("group", "frame")
+        ),
+        ("inpaint, kept", "outpaint, kept", "first frame", "last frame", "first and last frame"),
+    ),
+    Table(
+        "nothing given",
+        "Should a chunk for which nothing is given run under VACE's 'nothing', or bare?",
+        tuple(Arm(idle, controls={"idle": idle}) for idle in ("bare", "nothing")),
+        ("first frame", "last frame", "first and last frame"),
+    ),
+)

@@ -1,0 +1,48 @@
+"""Whole clips from the bidirectional base, for sheets and for the comparison with streaming: VACE as it was made."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from network import flow
+from torch import Tensor
+
+from vace_adapt.context.blocks import ContextPath
+from vace_adapt.models.causal_wan import CausalWan
+
+STEPS, SHIFT = 20, 5.0
+
+
+@torch.no_grad()
+def sample(
+    base: CausalWan,
+    text: Tensor,
+    noise: Tensor,
+    *,
+    path: ContextPath | None = None,
+    control: Tensor | None = None,
+    references: int = 0,
+    steps: int = STEPS,
+) -> Tensor:
+    """Euler's method from noise to latents.
+
+    Args:
+        base: the bidirectional transformer.
+        text: [B, N, text_dim].
+        noise: [B, C, R+F, h, w], references in front.
+        path, control: the context blocks and control latents [B, 96, R+F, h, w].
+        references: R.
+        steps: of the method.
+
+    Returns:
+        [B, C, F, h, w], without the references.
+    """
+    level = torch.linspace(1, 0, steps + 1)
+    latents, frames = noise, noise.shape[2]
+    for now, later in pairwise((SHIFT * level / (1 + (SHIFT - 1) * level)).tolist()):
+        sigma = torch.full((len(noise), frames), now, device=noise.device)
+        with torch.autocast(noise.device.type, torch.bfloat16):
+            made = flow(base, latents, sigma, text, range(frames), path=path, control=control)
+        latents = latents + (later - now) * made
+    return latents[:, :, references:]

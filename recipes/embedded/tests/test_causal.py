@@ -1,0 +1,216 @@
+"""What the student is trained for is what the pipeline's cache shows it.
+
+One pass over clean and noisy copies of a clip, under the window's mask, against the streaming model: a chunk is
+denoised with the clean passes of all chunks before it in LongLive's ring cache.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import causal
+import pytest
+import torch
+from causal import Window
+
+from vace_adapt.contract import ChunkShapes
+from vace_adapt.embedded.tiny import TINY
+from vace_adapt.models.schedule import FewStepSchedule
+from vace_adapt.time_map import TimeMap
+from vace_adapt_longlive.cache import LongLiveCache
+from vace_adapt_longlive.native import NativeDenoiser
+from vace_adapt_longlive.settings import LongLiveSettings
+from vace_adapt_longlive.tiny import tiny_parts
+
+SETTINGS = LongLiveSettings(name="longlive")
+CHUNK = SETTINGS.chunk_latents
+WINDOW = Window(chunk=CHUNK, sink=SETTINGS.sink, slots=SETTINGS.window)
+SCHEDULE = FewStepSchedule(
+    SETTINGS.denoising_steps, shift=SETTINGS.timestep_shift, warp=True, device=torch.device("cpu")
+)
+PARTS = tiny_parts(SETTINGS, seed=1)
+TEXT = torch.randn((1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
+
+
+def clip(frames):
+    """Clean and noisy latents, and the step of each chunk."""
+    generator = torch.Generator().manual_seed(frames)
+    clean, noisy = (torch.randn((1, 16, frames, 4, 6), generator=generator) for _ in range(2))
+    return clean, noisy, torch.randint(len(SCHEDULE), (frames // CHUNK,), generator=generator).tolist()
+
+
+class Streaming:
+    """The streaming model of a fresh stream, at the tiny size."""
+
+    def __init__(self):
+        shapes = ChunkShapes.of(TINY, TimeMap(CHUNK, CHUNK), 32, 48)
+        self.denoiser = NativeDenoiser(PARTS.model, SCHEDULE, LongLiveCache.open(PARTS, shapes, batch=1))
+        self.denoiser.set_prompt(TEXT)
+
+    def flow(self, latents, timestep, chunk):
+        return self.denoiser(latents, timestep, chunk * CHUNK, None)
+
+    def finish(self, clean, chunk):
+        self.denoiser(clean, SETTINGS.context_noise, chunk * CHUNK, None)
+
+
+def chunk_of(latents, chunk):
+    return latents[:, :, chunk * CHUNK : (chunk + 1) * CHUNK]
+
+
+def streamed(frames):
+    """The flow of each chunk after clean passes of the chunks before it, [1, C, F, h, w]."""
+    clean, noisy, steps = clip(frames)
+    stream, made = Streaming(), []
+    for chunk, step in enumerate(steps):
+        stream.flow(chunk_of(noisy, chunk) + 1, SCHEDULE.timesteps[0], chunk)  # an earlier step, overwritten
+        made.append(stream.flow(chunk_of(noisy, chunk), SCHEDULE.timesteps[step], chunk))
+        stream.finish(chunk_of(clean, chunk), chunk)
+    return torch.cat(made, dim=2)
+
+
+def teacher_forced(frames, window=WINDOW, mask=None, positions=None):
+    """The same, in one pass as in training."""
+    clean, noisy, steps = clip(frames)
+    sigma = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
+    mask = window.mask(frames) if mask is None else mask
+    return causal._teacher_forced(
+        PARTS.model, clean, noisy, sigma, TEXT, positions or [*range(frames), *range(frames)], mask
+    )
+
+
+def errors(made, expected):
+    """The largest difference in each chunk."""
+    return [float((a - b).abs().max()) for a, b in zip(made.split(CHUNK, 2), expected.split(CHUNK, 2), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return streamed(causal.FRAMES)
+
+
+def test_training_is_streaming(stream):
+    """21 latent frames, 7 chunks: the ring slides from chunk 4 on."""
+    assert stream.std() > 0.1
+    assert max(errors(teacher_forced(causal.FRAMES), stream)) < 1e-5
+
+
+def test_training_is_streaming_in_longer_streams():
+    assert max(errors(teacher_forced(36), streamed(36))) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("window", "first"),
+    [
+        (Window(3, 0, 12), 4),  # no sink
+        (Window(3, 3, 9), 3),  # a shorter window
+        (Window(3, 3, 15), 4),  # a longer one
+        (Window(3, 6, 12), 4),  # a longer sink
+    ],
+)
+def test_another_window_is_noticed(stream, window, first):
+    found = errors(teacher_forced(causal.FRAMES, window), stream)
+    assert max(found[:first]) < 1e-5
+    assert min(found[first:]) > 1e-4
+
+
+def test_a_chunk_that_sees_its_own_clean_copy_is_noticed(stream):
+    frames = causal.FRAMES
+    mask = WINDOW.mask(frames)
+    mask[frames:, :frames] |= mask[frames:, frames:]
+    assert min(errors(teacher_forced(frames, mask=mask), stream)) > 1e-3
+
+
+def test_a_chunk_that_sees_noisy_copies_of_others_is_noticed(stream):
+    frames = causal.FRAMES
+    mask = WINDOW.mask(frames)
+    mask[frames:, frames:] |= mask[frames:, :frames]
+    assert min(errors(teacher_forced(frames, mask=mask), stream)[1:]) > 1e-3
+
+
+def test_positions_that_differ_are_noticed(stream):
+    frames = causal.FRAMES
+    shifted = [*range(frames), *range(1, frames + 1)]
+    assert min(errors(teacher_forced(frames, positions=shifted), stream)[1:]) > 1e-4
+
+
+def test_the_target_of_the_student_is_the_end_of_the_streamed_path():
+    """Euler's method from each chunk's noise level to none, with the cache of a stream."""
+    frames = causal.FRAMES
+    clean, noisy, steps = clip(frames)
+    stream, expected = Streaming(), []
+    shares = torch.linspace(1, 0, causal.SUBSTEPS + 1).tolist()
+    for chunk, step in enumerate(steps):
+        latents, sigma = chunk_of(noisy, chunk), SCHEDULE.sigmas[step]
+        for now, later in pairwise(shares):
+            latents = latents - sigma * (now - later) * stream.flow(latents, 1000 * sigma * now, chunk)
+        expected.append(latents)
+        stream.finish(chunk_of(clean, chunk), chunk)
+    levels = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
+    both = [*range(frames), *range(frames)]
+    made = causal._sampled(PARTS.model, clean, noisy, levels, TEXT, both, WINDOW.mask(frames))
+    assert max(errors(made, torch.cat(expected, dim=2))) < 1e-4
+    in_one = noisy - levels[:, None, :, None, None] * teacher_forced(frames)
+    assert min(errors(made, in_one)) > 1e-3, "and not one step"
+
+
+# --- the mask -----------------------------------------------------------------------------------------------------
+
+
+def described(window, frames):
+    """The mask in words, one pair of rows after another."""
+
+    def shown(chunk):
+        """Frames in the cache while a chunk is denoised, its own among them."""
+        end = (chunk + 1) * window.chunk
+        return {*range(min(window.sink, end)), *range(max(0, end - (window.slots - window.sink)), end)}
+
+    looks = torch.zeros((2 * frames, 2 * frames), dtype=torch.bool)
+    for row in range(frames):
+        chunk = row // window.chunk
+        for frame in shown(chunk):
+            own = frame // window.chunk == chunk
+            looks[row, frame] = True  # a clean copy sees what is clean
+            looks[frames + row, frames + frame if own else frame] = True  # a noisy one its own chunk as it is now
+    return looks
+
+
+@pytest.mark.parametrize(
+    ("window", "frames"),
+    [(WINDOW, 21), (WINDOW, 36), (Window(3, 0, 6), 15), (Window(1, 2, 5), 9), (Window(4, 4, 12), 20)],
+)
+def test_the_mask_is_as_described(window, frames):
+    assert torch.equal(window.mask(frames), described(window, frames))
+    assert window.mask(frames).any(dim=1).all()
+    assert not torch.equal(window.mask(frames), described(Window(window.chunk, window.sink, window.slots + 1), frames))
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------------
+
+
+def test_positions_are_those_of_a_stream():
+    drawn = [causal._positions(WINDOW, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    near = list(range(causal.FRAMES))
+    assert 10 < sum(one[: causal.FRAMES] == near for one in drawn) < 30
+    for one in drawn:
+        own = one[: causal.FRAMES]
+        assert own == one[causal.FRAMES :], "clean and noisy copies of a frame are at one place"
+        assert own[: WINDOW.sink] == near[: WINDOW.sink]
+        gaps = {b - a for a, b in zip(near[WINDOW.sink :], own[WINDOW.sink :], strict=True)}
+        assert len(gaps) == 1
+        assert 0 <= gaps.pop() < causal.LONGEST_GAP
+
+
+def test_a_chunk_is_at_one_level():
+    chunks = causal.CLIPS * causal.FRAMES // CHUNK
+    levels = causal._by_chunk(torch.arange(chunks, dtype=torch.float32)[:, None], CHUNK)
+    assert levels.shape == (causal.CLIPS, causal.FRAMES)
+    assert torch.equal(levels.flatten(), torch.arange(causal.CLIPS * causal.FRAMES).div(CHUNK).floor())
+
+
+def test_the_history_is_hardly_noisy():
+    clean = torch.zeros((8, 16, 21, 4, 4))
+    found = causal._history(clean, torch.Generator().manual_seed(0)).std(dim=(1, 3, 4))
+    assert found.shape == (8, 21)
+    assert 0 <= found.min() < 0.03
+    assert 0.8 * causal.HISTORY_NOISE < found.max() < 1.2 * causal.HISTORY_NOISE

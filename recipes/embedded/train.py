@@ -1,0 +1,159 @@
+"""Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
+
+Stages: vae, latents, base, context, causal, distil, export. Each goes on where it was stopped, at any point. Nothing is
+fetched; everything follows from the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from functools import cache
+from pathlib import Path
+
+import torch
+from base import new_base, new_context, train_base, train_context
+from causal import Window, copied, train_causal, train_student
+from diffusers import AutoencoderKLWan
+from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
+from network import compile_blocks
+from text import Prompts
+from torch import nn
+from vae import new_vae, train_vae
+
+from vace_adapt.context.blocks import ContextPath
+from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt.models.schedule import FewStepSchedule
+
+STAGES = ("vae", "latents", "base", "context", "causal", "distil")
+STEPS = {"vae": 5200, "base": 9000, "context": 9000, "causal": 3000, "distil": 2500}
+CLIPS = 1500
+TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
+"""First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
+
+LONGLIVE = Window(chunk=3, sink=3, slots=12)
+LONGLIVE_STEPS = (1000, 750, 500, 250)
+
+
+class Recipe:
+    """The stages over one folder.
+
+    Args:
+        folder: where every stage keeps its state.
+        device: ``cpu`` or ``cuda``.
+        steps: of each stage.
+        clips: encoded.
+        workers: processes that encode.
+    """
+
+    def __init__(self, folder: Path, device: str, steps: dict[str, int], clips: int, workers: int) -> None:
+        self.folder, self.device, self.steps, self.clips, self.workers = folder, device, steps, clips, workers
+
+    def vae(self) -> None:
+        train_vae(self.folder / "vae", self.steps["vae"], first_seed=VAE_SEED, device=self.device)
+        path = self.folder / "statistics.pt"
+        if not path.exists():
+            torch.save(measure_statistics(_vae(self.folder), 24, VAE_SEED), path)
+
+    def latents(self) -> None:
+        shards = range(-(-self.clips // SHARD))
+        (self.folder / "latents").mkdir(parents=True, exist_ok=True)
+        with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
+            for number in pool.imap(self._write, shards):
+                print(f"latents {(number + 1) * SHARD}/{self.clips}", flush=True)
+
+    def base(self) -> None:
+        train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
+
+    def context(self) -> None:
+        base, encoder = self._base()
+        train_context(self.folder / "context", self.steps["context"], self._latents(), base, encoder, self.device)
+
+    def causal(self) -> None:
+        base, encoder = self._base()
+        train_causal(
+            self.folder / "causal", self.steps["causal"], self._latents(), base, encoder, LONGLIVE, self.device
+        )
+
+    def distil(self) -> None:
+        base, encoder = self._base()
+        teacher = copied(base)
+        teacher.load_state_dict(self._state("causal")["model"])
+        schedule = FewStepSchedule(LONGLIVE_STEPS, shift=5.0, warp=True, device=torch.device("cpu"))
+        train_student(
+            self.folder / "distil",
+            self.steps["distil"],
+            self._latents(),
+            teacher,
+            encoder,
+            LONGLIVE,
+            schedule.sigmas,
+            self.device,
+        )
+
+    # --- what earlier stages made -------------------------------------------------------------------------------------
+
+    def _write(self, number: int) -> int:
+        torch.set_num_threads(1)
+        write_shard(self.folder / "latents", number, _codec(self.folder, self.device), TRAINING_SEED)
+        return number
+
+    def _latents(self) -> Latents:
+        return load_latents(self.folder / "latents")
+
+    def _base(self) -> tuple[CausalWan, nn.Module]:
+        base, encoder = new_base(Prompts([("", "")]).words)
+        state = self._state("base")
+        base.load_state_dict(state["base"])
+        encoder.load_state_dict(state["text"])
+        return base.eval().requires_grad_(False), encoder.eval().requires_grad_(False)
+
+    def _context(self, base: CausalWan) -> ContextPath:
+        path = new_context(base)
+        path.load_state_dict(self._state("context")["context"])
+        return path.eval().requires_grad_(False)
+
+    def _state(self, stage: str) -> dict[str, dict[str, torch.Tensor]]:
+        return _parts(self.folder / stage)
+
+
+@cache
+def _codec(folder: Path, device: str) -> Codec:
+    """One for each process, since it is compiled."""
+    return Codec(_vae(folder), torch.load(folder / "statistics.pt", weights_only=True), device, fast=True)
+
+
+def _vae(folder: Path) -> AutoencoderKLWan:
+    vae = new_vae()
+    vae.load_state_dict(_parts(folder / "vae")["vae"])
+    return vae.eval().requires_grad_(False)
+
+
+def _parts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """What a stage has made so far."""
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    parts: dict[str, dict[str, torch.Tensor]] = state["parts"]
+    return parts
+
+
+def main() -> None:
+    """Run the stages that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=(*STAGES, "all"))
+    parser.add_argument("--folder", type=Path, default=Path("outputs/family"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clips", type=int, default=CLIPS)
+    parser.add_argument("--steps", type=int, help="of the one stage that is named")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    steps = STEPS if given.steps is None else {**STEPS, given.stage: given.steps}
+    recipe = Recipe(given.folder, given.device, steps, given.clips, given.threads)
+    for stage in STAGES if given.stage == "all" else (given.stage,):
+        if stage not in ("vae", "latents"):
+            compile_blocks()
+        getattr(recipe, stage)()
+
+
+if __name__ == "__main__":
+    main()
