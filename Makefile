@@ -8,7 +8,7 @@ PROJECTS := pyproject.toml plugins/longlive/pyproject.toml constraints.txt
 # Stream the bundled clip through LongLive under control, and say where the results lie.
 demo: $(VENV)/installed
 	$(BIN)/vace-adapt run pipeline=longlive input=$(CLIP)/control.mp4 mask=$(CLIP)/mask.mp4 \
-		references=[$(CLIP)/reference.png] prompt="a striped red ball rolls over a tiled floor, past a post"
+		references=[$(CLIP)/reference.png] prompt="a striped ball and a pink ring on maroon floor"
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
