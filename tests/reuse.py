@@ -10,6 +10,7 @@ from support import frames, opened, picture, same
 from torch import Tensor
 
 from vace_adapt.context.chunk import ChunkContext
+from vace_adapt.contract import HintSource
 from vace_adapt.scale import HintScale, Schedule
 
 FADING = HintScale(control_schedule=Schedule(steps=((1, 1.0), (2, 0.5))))
@@ -53,7 +54,7 @@ def replayed(pipe: Any, options: dict[str, Any], steps: Sequence[int]) -> list[T
         def again(inputs):
             return tape[id(self), steps[step]]
 
-        return made if step < 0 or steps[step] == step else again
+        return HintSource(made if step < 0 or steps[step] == step else again)
 
     controls = {**options["controls"], "hint_reuse": 1}
     with mock.patch.object(ChunkContext, "source", source):

@@ -57,8 +57,8 @@ def seen(pipe: Any, chunks: int, control: bool = True, **options: Any) -> Seen:
             found.passes.append((len(found.latents), latents.clone(), float(timestep[0]), flow.clone()))
         return flow
 
-    def chunk(self, index, composed):
-        context = context_of(self, index, composed)
+    def chunk(self, index, composed, hint_reuse):
+        context = context_of(self, index, composed, hint_reuse)
         found.control.append(next(iter(context._given.values())))
         found.references = self._context._references
         return context

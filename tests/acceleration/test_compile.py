@@ -53,10 +53,10 @@ def test_one_graph_for_each_kind_of_block_over_a_stream(graphs, references, rope
 def test_a_past_that_grows_takes_no_other_graph(graphs, form, chunk_latents):
     settings = {"chunk_latents": chunk_latents, "sink": chunk_latents}
     plain, compiled = (load_pipeline("longlive", seed=0, settings=settings, device="cpu") for _ in range(2))
-    options = {"references": [picture()], "context_frames": 4, "hint_reuse": 2, "reference_form": form}
-    expected = switched(plain, 7, **options)
+    controls = {"context_frames": 4, "hint_reuse": 2, "reference_form": form}
+    expected = switched(plain, 7, [picture()], controls=controls)
     compiled.compile(backend="aot_eager")
-    assert distance(switched(compiled, 7, **options), expected) < 1e-5
+    assert distance(switched(compiled, 7, [picture()], controls=controls), expected) < 1e-5
     assert graphs() == 2, "the base's block and the context block"
 
 

@@ -92,15 +92,15 @@ def test_kcf_knows_the_object_from_the_first_frame(monkeypatch):
 
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_the_bundled_clip(tracker):
-    """The ball's own mask comes with it. It starts half outside the frame and is whole from frame 5 on."""
+    """A box around the ball comes with it; it leaves the frame after a while."""
     folder = Path(str(files("vace_adapt") / "embedded" / "clip"))
-    clip = np.stack(list(read_frames(probe(folder / "control.mp4"), 96, 160)))[5:17]
-    balls = np.stack(list(read_frames(probe(folder / "mask.mp4"), 96, 160, gray=True)))[5:17] > 127
+    clip = np.stack(list(read_frames(probe(folder / "video.mp4"), 64, 64)))[5:17]
+    balls = np.stack(list(read_frames(probe(folder / "mask.mp4"), 64, 64, gray=True)))[5:17] > 127
     rows, columns = np.nonzero(balls[0])
     place = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     masks = started(clip, place, tracker=tracker)(clip, 5)
     for mask, ball in zip(masks, balls, strict=True):
-        assert np.count_nonzero(ball & (mask > 0)) / np.count_nonzero(ball) > 0.95
+        assert np.count_nonzero(ball & (mask > 0)) / np.count_nonzero(ball) > 0.9
         assert np.count_nonzero(mask) < 1.5 * np.count_nonzero(ball)
 
 

@@ -44,7 +44,9 @@ class Streaming:
 
     def __init__(self):
         shapes = ChunkShapes.of(TINY, TimeMap(CHUNK, CHUNK), 32, 48)
-        self.denoiser = NativeDenoiser(PARTS.model, SCHEDULE, LongLiveCache.open(PARTS, shapes, batch=1))
+        self.denoiser = NativeDenoiser(
+            PARTS.model, SCHEDULE, LongLiveCache.open(PARTS, shapes, batch=1, references=None)
+        )
         self.denoiser.set_prompt(TEXT)
 
     def flow(self, latents, timestep, chunk):

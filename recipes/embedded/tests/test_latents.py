@@ -101,7 +101,7 @@ def test_references_are_encoded_as_the_product_does(clip, codec, product):
 
 
 def test_gray_is_nothing(codec, product):
-    expected = encoder(product).nothing(0)[0]
+    expected = encoder(product).nothing(0, LATENTS)[0]
     gray = codec(np.full((FRAMES, 64, 64, 3), 127.5, np.float32))
     assert near(gray, expected[:16])
     assert near(gray, expected[16:32])
