@@ -72,7 +72,7 @@ def write(file: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: tensors[name].detach().half().contiguous() for name in sorted(tensors)}, file, {"format": "pt"})
 
 
-def write_card(folder: Path, file: Path, files: Mapping[str, Path], stages: Mapping[str, str]) -> None:
+def write_card(folder: Path, file: Path, files: Mapping[str, Path], stages: Mapping[str, str], data: str) -> None:
     """A page with data, steps, times, losses and hashes, from the records of the stages alone."""
     rows = [
         _stage(name, what, json.loads((folder / name / "losses.json").read_text())) for name, what in stages.items()
@@ -85,7 +85,7 @@ def write_card(folder: Path, file: Path, files: Mapping[str, Path], stages: Mapp
         "# The embedded family\n\n"
         "Made by `python recipes/embedded/train.py all`; this page is written by its last stage. Toy models of a toy "
         "world (`vace_adapt.embedded.world`): they are here to be measured and to show control, not for pictures.\n\n"
-        f"Device: {_device()}.\n\n"
+        f"Data: {data}. Device: {_device()}.\n\n"
         "| stage | what | steps | minutes | losses (mean of the last 100 steps) |\n| --- | --- | --- | --- | --- |\n"
         + "\n".join(rows)
         + "\n\n| file | MB | sha256 begins |\n| --- | --- | --- |\n"

@@ -1,7 +1,8 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, base, context, causal, distil, export. Each goes on where it was stopped, at any point. Nothing is
-fetched; everything follows from the seeds.
+Stages: vae, latents, base, context, causal, distil, export. Each goes on where it was stopped, at any point; nothing is
+fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes
+the checkpoints and the model card into the packages.
 """
 
 from __future__ import annotations
@@ -14,22 +15,38 @@ from pathlib import Path
 import torch
 from base import new_base, new_context, train_base, train_context
 from causal import Window, copied, train_causal, train_student
+from curves import draw_curves
 from diffusers import AutoencoderKLWan
+from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
+from samples import Sampler, base_sheet, context_sheet, vae_sheet
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
 
 from vace_adapt.context.blocks import ContextPath
+from vace_adapt.embedded.family import FAMILY_FOLDER
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.schedule import FewStepSchedule
 
-STAGES = ("vae", "latents", "base", "context", "causal", "distil")
+STAGES = ("vae", "latents", "base", "context", "causal", "distil", "export")
 STEPS = {"vae": 5200, "base": 4500, "context": 9000, "causal": 3000, "distil": 2500}
 CLIPS = 1500
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
+
+SUBJECTS = {
+    "vae": "the causal autoencoder",
+    "base": "the bidirectional base and its text encoder",
+    "context": "VACE's context blocks on that base, frozen",
+    "causal": "the base in LongLive's window, many steps",
+    "distil": "LongLive's student, four steps",
+}
+"""What every stage with steps makes, for the model card."""
+
+ROOT = Path(__file__).parents[2]
+STUDENT = ROOT / "plugins" / "longlive" / "vace_adapt_longlive" / "weights" / "student.safetensors"
 
 LONGLIVE = Window(chunk=3, sink=3, slots=12)
 LONGLIVE_STEPS = (1000, 750, 500, 250)
@@ -54,6 +71,7 @@ class Recipe:
         path = self.folder / "statistics.pt"
         if not path.exists():
             torch.save(measure_statistics(_vae(self.folder), 24, VAE_SEED), path)
+        vae_sheet(self._sampler(), self.folder / "vae.png")
 
     def latents(self) -> None:
         shards = range(-(-self.clips // SHARD))
@@ -63,11 +81,14 @@ class Recipe:
                 print(f"latents {(number + 1) * SHARD}/{self.clips}", flush=True)
 
     def base(self) -> None:
-        train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
+        base, encoder = train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
+        base_sheet(self._sampler(), base.cpu(), encoder.cpu(), self.folder / "base.png")
 
     def context(self) -> None:
         base, encoder = self._base()
-        train_context(self.folder / "context", self.steps["context"], self._latents(), base, encoder, self.device)
+        latents, steps = self._latents(), self.steps["context"]
+        path = train_context(self.folder / "context", steps, latents, base, encoder, self.device)
+        context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
     def causal(self) -> None:
         base, encoder = self._base()
@@ -91,12 +112,28 @@ class Recipe:
             self.device,
         )
 
+    def export(self) -> None:
+        base, encoder = self._base()
+        student = copied(base)
+        student.load_state_dict(self._state("distil")["student"])
+        export_vae(_vae(self.folder), _statistics(self.folder), FAMILY_FOLDER)
+        export_text_encoder(encoder, FAMILY_FOLDER)
+        export_transformer(base, self._context(base), FAMILY_FOLDER)
+        export_student(student, STUDENT)
+        draw_curves(self.folder)
+        files = {str(path.relative_to(ROOT)): path for path in (*FAMILY_FOLDER.rglob("*.safetensors"), STUDENT)}
+        data = f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}"
+        write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
+
     # --- what earlier stages made -------------------------------------------------------------------------------------
 
     def _write(self, number: int) -> int:
         torch.set_num_threads(1)
         write_shard(self.folder / "latents", number, _codec(self.folder, self.device), TRAINING_SEED)
         return number
+
+    def _sampler(self) -> Sampler:
+        return Sampler(_vae(self.folder), _statistics(self.folder))
 
     def _latents(self) -> Latents:
         return load_latents(self.folder / "latents")
@@ -120,7 +157,12 @@ class Recipe:
 @cache
 def _codec(folder: Path, device: str) -> Codec:
     """One for each process, since it is compiled."""
-    return Codec(_vae(folder), torch.load(folder / "statistics.pt", weights_only=True), device, fast=True)
+    return Codec(_vae(folder), _statistics(folder), device, fast=True)
+
+
+def _statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, deviation = torch.load(folder / "statistics.pt", weights_only=True)
+    return mean, deviation
 
 
 def _vae(folder: Path) -> AutoencoderKLWan:
