@@ -1,6 +1,6 @@
 """Stage ``export``: what was trained, in half precision, in the layouts of the official checkpoints, with a model card.
 
-``vae/``, ``text_encoder/`` and ``transformer/`` are a diffusers folder of WanVACE (bidirectional base and context
+``vae/``, ``text_encoder/``, ``tokenizer/`` and ``transformer/`` are a diffusers folder of WanVACE (bidirectional base and context
 blocks); a student is one file for the plugin whose pipeline it belongs to.
 """
 
@@ -31,13 +31,13 @@ def export_vae(vae: AutoencoderKLWan, statistics: tuple[Tensor, Tensor], folder:
 
 
 def export_text_encoder(encoder: nn.Module, folder: Path) -> None:
-    """``text_encoder/`` with its tokenizer inside."""
+    """``text_encoder/`` and ``tokenizer/``."""
     tied = {"encoder.embed_tokens.weight"}
     target = folder / "text_encoder"
     target.mkdir(parents=True, exist_ok=True)
     write(target / "model.safetensors", {k: v for k, v in encoder.state_dict().items() if k not in tied})
     encoder.config.save_pretrained(target)
-    word_tokenizer().save_pretrained(target / "tokenizer")
+    word_tokenizer().save_pretrained(folder / "tokenizer")
 
 
 def export_transformer(base: CausalWan, path: ContextPath, folder: Path) -> None:

@@ -18,7 +18,7 @@ FAMILY_CONTROL_LAYERS = (0, 2, 4)
 """Base blocks that receive a hint."""
 
 FAMILY_FOLDER = Path(__file__).parent / "weights"
-"""A diffusers folder of WanVACE: ``vae/``, ``text_encoder/`` with its tokenizer, ``transformer/``."""
+"""A diffusers folder of WanVACE: ``vae/``, ``text_encoder/``, ``tokenizer/``, ``transformer/``."""
 
 FAMILY_SIZE = 64
 """Height and width of everything the family was trained on, in pixels."""
@@ -34,7 +34,7 @@ def family_weights(base: str, *, download: bool) -> WeightsSettings:
     return WeightsSettings(
         base=base,
         download=download,
-        vae=str(FAMILY_FOLDER / "vae"),
-        text_encoder=str(FAMILY_FOLDER / "text_encoder"),
-        control=str(FAMILY_FOLDER / "transformer"),
+        vae=str(FAMILY_FOLDER),
+        text_encoder=str(FAMILY_FOLDER),
+        control=str(FAMILY_FOLDER),
     )
