@@ -1,7 +1,7 @@
 """Stage ``export``: what was trained, in half precision, in the layouts of the official checkpoints, with a model card.
 
-``vae/``, ``text_encoder/``, ``tokenizer/`` and ``transformer/`` are a diffusers folder of WanVACE (bidirectional base and context
-blocks); a student is one file for the plugin whose pipeline it belongs to.
+``vae/``, ``text_encoder/``, ``tokenizer/`` and ``transformer/`` are a diffusers folder of WanVACE (bidirectional base
+and context blocks); a student is one file for the plugin whose pipeline it belongs to.
 """
 
 from __future__ import annotations
