@@ -8,6 +8,9 @@ from arms import Arm
 from cases import CASES
 
 STREAM = Arm("longlive")
+SHORT = {"chunk_latents": 1}
+"""LongLive's window and sink with chunks of one latent, which its student was not trained for."""
+
 REFERENCE_CASES = ("reference", "reference + depth", "reference + pose")
 CONTROL_CASES = ("depth", "scribble", "gray", "pose")
 
@@ -51,9 +54,39 @@ TABLES = (
     MAIN,
     Table(
         "references",
-        "In what form should references enter?",
-        tuple(Arm(form, controls={"reference_form": form}) for form in ("cached", "joint", "references_only")),
-        ("reference", "reference + depth"),
+        "In what form should references enter, and should the base see them as well?",
+        (
+            *(
+                Arm(f"{form}{', slots' if slots else ''}", controls={"reference_form": form, "reference_slots": slots})
+                for form in ("cached", "joint")
+                for slots in (0, 1)
+            ),
+        ),
+        ("reference", "reference + depth", "reference + pose"),
+    ),
+    Table(
+        "references only",
+        "What do references at the chunk's own positions do, the plain form?",
+        tuple(Arm(form, controls={"reference_form": form}) for form in ("cached", "references_only")),
+        ("reference",),
+    ),
+    Table(
+        "hint reuse",
+        "How much is lost where hints are made at every Nth of the four denoise steps only?",
+        tuple(Arm(f"N = {every}", controls={"hint_reuse": every}) for every in (1, 2, 4)),
+        (*CONTROL_CASES, "reference"),
+    ),
+    Table(
+        "chunk length",
+        "What do chunks of one latent cost, and do context frames help?",
+        (
+            Arm("3 latents"),
+            *(
+                Arm(f"1 latent, {frames} context frames", settings=SHORT, controls={"context_frames": frames})
+                for frames in (0, 2, 5)
+            ),
+        ),
+        (*CONTROL_CASES, "reference + depth", "inpaint, kept"),
     ),
     Table(
         "clean pass",

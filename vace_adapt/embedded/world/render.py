@@ -32,6 +32,12 @@ class Clip:
     flow: Array
     masks: Array
 
+    def cut(self, start: int, stop: int) -> Clip:
+        """Frames ``start .. stop-1``; the scene stays that of the whole clip."""
+        of_part = slice(start, stop)
+        own = (self.frames[of_part], self.depth[of_part], self.flow[of_part], self.masks[:, of_part])
+        return Clip(self.scene, *own)
+
 
 def render(scene: Scene) -> Clip:
     """Draw a scene."""
