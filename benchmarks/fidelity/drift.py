@@ -42,10 +42,8 @@ def main() -> None:
     frames = 9 + 12 * (given.chunks - 1)
     found: dict[str, Any] = {"weights": weights_hash(), "chunks": given.chunks, "arms": {}}
     for name, reanchor in ARMS.items():
-        found["arms"][name] = [
-            _follow(pipeline, render(draw_scene(HELD_OUT + clip, frames)), clip, reanchor)
-            for clip in range(given.clips)
-        ]
+        clips = (render(draw_scene(HELD_OUT + number, frames)) for number in range(given.clips))
+        found["arms"][name] = [_follow(pipeline, clip, seed, reanchor) for seed, clip in enumerate(clips)]
         print(name, flush=True)
     RESULTS.write_text(json.dumps(found))
 
@@ -55,20 +53,13 @@ def _follow(pipeline: Any, clip: Clip, seed: int, reanchor: Any) -> dict[str, li
     drift: list[float] = []
     overlap: list[float] = []
     nothing = Given("")
-    with pipeline.stream(
-        caption(clip.scene),
-        height=64,
-        width=64,
-        seed=seed,
-        num_frames=len(clip.frames),
-        controls={"reanchor": reanchor},
-    ) as session:
+    options = {"seed": seed, "num_frames": len(clip.frames), "controls": {"reanchor": reanchor}}
+    with pipeline.stream(caption(clip.scene), height=64, width=64, **options) as session:
         session.feed(CONTROLS["depth"](clip), last=True)
         start = 0
         for chunk in session:
             made = chunk.frames[0].numpy()
-            part = Clip(clip.scene, *(clip_part[start : start + len(made)] for clip_part in (clip.frames, clip.depth, clip.flow)),
-                        clip.masks[:, start : start + len(made)])  # fmt: skip
+            part = clip.cut(start, start + len(made))
             start += len(made)
             drift.append(round(chunk.report.drift[0], 4))
             overlap.append(round(scores.overlap(made, part, nothing), 4))

@@ -32,7 +32,7 @@ class Table:
     question: str
     arms: tuple[Arm, ...]
     cases: tuple[str, ...]
-    clips: int = 8
+    clips: int = 4
     frames: int = 81
 
 
@@ -47,7 +47,7 @@ MAIN = Table(
         Arm("chance", kind="chance"),
     ),
     tuple(CASES),
-    clips=12,
+    clips=8,
 )
 
 TABLES = (
