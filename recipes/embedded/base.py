@@ -86,7 +86,7 @@ def new_context(base: CausalWan) -> ContextPath:
     path = ContextPath(FAMILY, FAMILY_CONTROL_LAYERS)
     with torch.no_grad():
         for layer, block in zip(path.layers, path.vace_blocks, strict=True):
-            block.load_state_dict(base.blocks[layer].state_dict(), strict=False)
+            block.load_state_dict({**block.state_dict(), **base.blocks[layer].state_dict()})
             block.proj_out.weight.zero_()
             block.proj_out.bias.zero_()
         path.vace_blocks[0].proj_in.weight.zero_()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from base import WITHOUT_REFERENCES, squared
@@ -62,6 +63,22 @@ class Window:
         return torch.cat([clean, torch.cat([seen & before, same], dim=1)])
 
 
+class Past(NamedTuple):
+    """What a clip's noisy copies are denoised under, F latent frames.
+
+    Attributes:
+        clean: copies of the clip that stand for finished chunks, [B, C, F, h, w].
+        text: prompt embeddings, [B, N, text_dim].
+        positions: temporal positions of clean and noisy copies, 2F.
+        mask: who sees whom, `Window.mask`.
+    """
+
+    clean: Tensor
+    text: Tensor
+    positions: Sequence[int]
+    mask: Tensor
+
+
 def train_causal(
     folder: Path, steps: int, latents: Latents, base: CausalWan, encoder: nn.Module, window: Window, device: str = "cpu"
 ) -> CausalWan:
@@ -76,9 +93,9 @@ def train_causal(
         clean, text = _clips(latents, prompts, encoder, generator, device)
         sigma = _by_chunk(draw_sigma(CLIPS * FRAMES // window.chunk, generator), window.chunk).to(device)
         sample = noised(clean, sigma, generator)
-        history = _history(clean, generator)
+        past = Past(_history(clean, generator), text, _positions(window, generator), mask)
         with torch.autocast(device, torch.bfloat16):
-            made = _teacher_forced(model, history, sample.latents, sigma, text, _positions(window, generator), mask)
+            made = _teacher_forced(model, past, sample.latents, sigma)
         loss = squared(made, sample.target)
         optimizers.step(loss, cooled(training.done))
         training.note(loss=loss)
@@ -109,11 +126,11 @@ def train_student(
         drawn = torch.randint(len(levels), (CLIPS * FRAMES // window.chunk, 1), generator=generator)
         sigma = _by_chunk(levels[drawn], window.chunk).to(device)
         sample = noised(clean, sigma, generator)
-        history, positions = _history(clean, generator), _positions(window, generator)
+        past = Past(_history(clean, generator), text, _positions(window, generator), mask)
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
-                target = _sampled(teacher, history, sample.latents, sigma, text, positions, mask)
-            made = _teacher_forced(student, history, sample.latents, sigma, text, positions, mask)
+                target = _sampled(teacher, past, sample.latents, sigma)
+            made = _teacher_forced(student, past, sample.latents, sigma)
         reached = sample.latents - sigma[:, None, :, None, None] * made
         loss = _huber(reached, target)
         optimizers.step(loss, cooled(training.done, flat=0.3))
@@ -152,35 +169,19 @@ def _positions(window: Window, generator: torch.Generator) -> list[int]:
     return own + own
 
 
-def _teacher_forced(
-    model: CausalWan,
-    history: Tensor,
-    noisy: Tensor,
-    sigma: Tensor,
-    text: Tensor,
-    positions: Sequence[int],
-    mask: Tensor,
-) -> Tensor:
-    """The flow of the noisy copies, [B, C, F, h, w]."""
-    both = torch.cat([history, noisy], dim=2)
+def _teacher_forced(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """The flow of the noisy copies [B, C, F, h, w], which are at noise levels [B, F]."""
+    both = torch.cat([past.clean, noisy], dim=2)
     levels = torch.cat([torch.zeros_like(sigma), sigma], dim=1)
-    return flow(model, both, levels, text, positions, mask=mask)[:, :, history.shape[2] :]
+    return flow(model, both, levels, past.text, past.positions, mask=past.mask)[:, :, noisy.shape[2] :]
 
 
-def _sampled(
-    model: CausalWan,
-    history: Tensor,
-    noisy: Tensor,
-    sigma: Tensor,
-    text: Tensor,
-    positions: Sequence[int],
-    mask: Tensor,
-) -> Tensor:
+def _sampled(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
     """Where the model's own sampling path from `noisy` ends."""
     shares = torch.linspace(1, 0, SUBSTEPS + 1)
     latents = noisy
     for now, later in pairwise(shares):
-        made = _teacher_forced(model, history, latents, sigma * now, text, positions, mask)
+        made = _teacher_forced(model, past, latents, sigma * now)
         latents = latents - (sigma * (now - later))[:, None, :, None, None] * made
     return latents
 

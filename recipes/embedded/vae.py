@@ -14,7 +14,6 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, Wa
 from muon import Optimizers
 from pixels import Pool
 from torch import Tensor
-from torch.nn import functional as F
 from training import Training, cooled
 from vae_parallel import decode, encode
 
@@ -75,8 +74,3 @@ def _edges(made: Tensor, frames: Tensor) -> Tensor:
     off = made - frames
     gaps = [off.diff(dim=dim).abs().mean() for dim in (2, 3, 4) if off.shape[dim] > 1]
     return torch.stack(gaps).mean()
-
-
-def peak_signal(made: Tensor, frames: Tensor) -> float:
-    """dB, for values in [-1, 1]."""
-    return float(-10 * torch.log10(F.mse_loss(made.clamp(-1, 1), frames) / 4))

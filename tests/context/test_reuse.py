@@ -8,7 +8,6 @@ from levels import equal
 from support import patch
 
 from vace_adapt.context import chunk as chunk_module
-from vace_adapt.context.blocks import ContextBlock
 from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.context.reuse import LastHints, made_at
 from vace_adapt.scale import Schedule
@@ -34,15 +33,6 @@ def hints(tiny, context_chunk, step):
 def alone(tiny, context, step, number=0, **options):
     """Hints of a step that nothing came before."""
     return hints(tiny, made(context, number, **options), step)
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """How often a context block has run."""
-    seen = []
-    real = ContextBlock.forward
-    monkeypatch.setattr(ContextBlock, "forward", lambda self, *args: seen.append(1) or real(self, *args))
-    return seen
 
 
 def scales(*controls, references=()):

@@ -7,7 +7,6 @@ import torch
 from levels import equal
 from pydantic import ValidationError
 
-from vace_adapt.context.blocks import ContextBlock
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import SessionError, SettingsError
 from vace_adapt.scale import HintScale, Schedule
@@ -101,15 +100,6 @@ def test_a_configuration_is_a_schedule():
 
 
 # --- in the context path ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """How often a context block has run."""
-    seen = []
-    real = ContextBlock.forward
-    monkeypatch.setattr(ContextBlock, "forward", lambda self, *args: seen.append(1) or real(self, *args))
-    return seen
 
 
 def chunk(tiny, number=0, *, count=0, factors=None, **scale):

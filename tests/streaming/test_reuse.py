@@ -7,17 +7,7 @@ from reuse import PLANS, recorded, replayed
 from support import distance, frames, opened, picture, same, stream
 
 from vace_adapt import ControlSettings, HintScale
-from vace_adapt.context.blocks import ContextBlock
 from vace_adapt.errors import SettingsError
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """How often a context block has run."""
-    seen = []
-    real = ContextBlock.forward
-    monkeypatch.setattr(ContextBlock, "forward", lambda self, *args: seen.append(1) or real(self, *args))
-    return seen
 
 
 @pytest.mark.parametrize("plan", PLANS)

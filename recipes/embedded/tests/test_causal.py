@@ -76,9 +76,8 @@ def teacher_forced(frames, window=WINDOW, mask=None, positions=None):
     clean, noisy, steps = clip(frames)
     sigma = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
     mask = window.mask(frames) if mask is None else mask
-    return causal._teacher_forced(
-        PARTS.model, clean, noisy, sigma, TEXT, positions or [*range(frames), *range(frames)], mask
-    )
+    past = causal.Past(clean, TEXT, positions or [*range(frames), *range(frames)], mask)
+    return causal._teacher_forced(PARTS.model, past, noisy, sigma)
 
 
 def errors(made, expected):
@@ -149,8 +148,8 @@ def test_the_target_of_the_student_is_the_end_of_the_streamed_path():
         expected.append(latents)
         stream.finish(chunk_of(clean, chunk), chunk)
     levels = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
-    both = [*range(frames), *range(frames)]
-    made = causal._sampled(PARTS.model, clean, noisy, levels, TEXT, both, WINDOW.mask(frames))
+    past = causal.Past(clean, TEXT, [*range(frames), *range(frames)], WINDOW.mask(frames))
+    made = causal._sampled(PARTS.model, past, noisy, levels)
     assert max(errors(made, torch.cat(expected, dim=2))) < 1e-4
     in_one = noisy - levels[:, None, :, None, None] * teacher_forced(frames)
     assert min(errors(made, in_one)) > 1e-3, "and not one step"
