@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 from batch import BatchVace
 from cases import Case, Given
+from students import hooks, students, weights_hash
 
-from vace_adapt import load_pipeline
+from vace_adapt import ControlSettings, load_pipeline
 from vace_adapt.embedded.family import FAMILY_FOLDER
 from vace_adapt.streaming.pipeline import Pipeline
 
@@ -30,15 +32,28 @@ class Arm:
         pipeline: of a stream.
         settings: of that pipeline.
         controls: options of the stream.
-        folder: of the weights of batch VACE and of the context path.
     """
 
     name: str
     kind: str = "stream"
     hints: bool = True
-    pipeline: str = "longlive"
+    pipeline: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     controls: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The same for arms that generate the same, whatever table they stand in: every option as it is in force."""
+        if self.kind != "stream":
+            return self.kind if self.hints else f"{self.kind} without hints"
+        settings = hooks(self.pipeline).settings_type()(name=self.pipeline, **self.settings).model_dump(mode="json")
+        controls = ControlSettings(**self.controls).model_dump(mode="json")
+        return json.dumps([self.pipeline, self.hints, settings, controls])
+
+    @property
+    def weights(self) -> str:
+        """Hash of what it runs on."""
+        return weights_hash(self.pipeline or None)
 
     def __call__(self, case: Case, number: int, seed: int, frames: int = 81) -> float:
         """The score of a case on one clip."""
@@ -96,4 +111,4 @@ def _pipeline(name: str, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
 
 @cache
 def _batch() -> BatchVace:
-    return BatchVace(FAMILY_FOLDER, _pipeline("longlive", ()).parts.text_encoder)
+    return BatchVace(FAMILY_FOLDER, _pipeline(next(iter(students())), ()).parts.text_encoder)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import scores
 import torch
 from cases import HELD_OUT, Given
-from run import weights_hash
+from results import RESULTS
+from students import weights_hash
 
 from vace_adapt import load_pipeline
 from vace_adapt.embedded.world.captions import caption
@@ -22,7 +22,7 @@ from vace_adapt.embedded.world.controls import CONTROLS
 from vace_adapt.embedded.world.render import Clip, render
 from vace_adapt.embedded.world.scene import draw_scene
 
-RESULTS = Path(__file__).parents[1] / "results" / "drift.json"
+DRIFT = RESULTS / "drift.json"
 ARMS: dict[str, Any] = {
     "never": None,
     "first, every 16": {"every": 16, "source": "first"},
@@ -40,12 +40,12 @@ def main() -> None:
     torch.set_num_threads(1)
     pipeline = load_pipeline("longlive", device="cpu", dtype="float32")
     frames = 9 + 12 * (given.chunks - 1)
-    found: dict[str, Any] = {"weights": weights_hash(), "chunks": given.chunks, "arms": {}}
+    found: dict[str, Any] = {"weights": weights_hash("longlive"), "chunks": given.chunks, "arms": {}}
     for name, reanchor in ARMS.items():
         clips = (render(draw_scene(HELD_OUT + number, frames)) for number in range(given.clips))
         found["arms"][name] = [_follow(pipeline, clip, seed, reanchor) for seed, clip in enumerate(clips)]
         print(name, flush=True)
-    RESULTS.write_text(json.dumps(found))
+    DRIFT.write_text(json.dumps(found))
 
 
 def _follow(pipeline: Any, clip: Clip, seed: int, reanchor: Any) -> dict[str, list[float]]:

@@ -20,7 +20,6 @@ Array = np.ndarray[Any, Any]
 FRAMES = (0, 16, 32, 48, 64, 80)
 CLIPS = (0, 1)
 ENLARGED = 2
-SHOWN = ("batch VACE", "longlive", "longlive, no hints")
 DOCS = Path(__file__).parents[2] / "docs" / "sheets"
 
 
@@ -39,7 +38,7 @@ def _column(case: Case, number: int) -> Array:
     given = case.give(clip)
     rows = {"truth": clip.frames, "given": _given(given, len(clip.frames))}
     for arm in MAIN.arms:
-        if arm.name in SHOWN:
+        if arm.kind in ("batch", "stream"):
             rows[arm.name] = arm.frames(case, given, number, 0)
     return np.concatenate([_row(name, frames) for name, frames in rows.items()])
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from arms import Arm
 from cases import CASES
+from students import students
 
-STREAM = Arm("longlive")
-SHORT = {"chunk_latents": 1}
-"""LongLive's window and sink with chunks of one latent, which its student was not trained for."""
+STREAMS = tuple(Arm(name, pipeline=name) for name in students())
+"""Every pipeline that ships a student, with its default options."""
 
-REFERENCE_CASES = ("reference", "reference + depth", "reference + pose")
+BATCH = Arm("batch VACE", kind="batch")
+CHANCE = Arm("chance", kind="chance")
+
 CONTROL_CASES = ("depth", "scribble", "gray", "pose")
 
 
@@ -41,48 +45,55 @@ MAIN = Table(
     "How faithful is streaming VACE, compared with batch VACE on the same weights, clips and prompts?",
     (
         Arm("codec", kind="codec"),
-        Arm("batch VACE", kind="batch"),
-        STREAM,
-        Arm("longlive, no hints", hints=False),
-        Arm("chance", kind="chance"),
+        BATCH,
+        *STREAMS,
+        *(Arm(f"{arm.name}, no hints", hints=False, pipeline=arm.pipeline) for arm in STREAMS),
+        CHANCE,
     ),
     tuple(CASES),
-    clips=8,
+    clips=6,
 )
+
+
+def longlive(name: str, *, settings: Mapping[str, Any] = {}, **controls: Any) -> Arm:
+    """The pipeline on which options are compared, with some."""
+    return Arm(name, pipeline="longlive", settings=settings, controls=controls)
+
+
+SHORT = {"chunk_latents": 1}
+"""LongLive's window and sink with chunks of one latent, which its student was not trained for."""
 
 TABLES = (
     MAIN,
     Table(
         "references",
         "In what form should references enter, and should the base see them as well?",
-        (
-            *(
-                Arm(f"{form}{', slots' if slots else ''}", controls={"reference_form": form, "reference_slots": slots})
-                for form in ("cached", "joint")
-                for slots in (0, 1)
-            ),
+        tuple(
+            longlive(f"{form}{', slots' if slots else ''}", reference_form=form, reference_slots=slots)
+            for form in ("cached", "joint")
+            for slots in (0, 1)
         ),
         ("reference", "reference + depth", "reference + pose"),
     ),
     Table(
         "references only",
         "What do references at the chunk's own positions do, the plain form?",
-        tuple(Arm(form, controls={"reference_form": form}) for form in ("cached", "references_only")),
+        tuple(longlive(form, reference_form=form) for form in ("cached", "references_only")),
         ("reference",),
     ),
     Table(
         "hint reuse",
         "How much is lost where hints are made at every Nth of the four denoise steps only?",
-        tuple(Arm(f"N = {every}", controls={"hint_reuse": every}) for every in (1, 2, 4)),
+        tuple(longlive(f"N = {every}", hint_reuse=every) for every in (1, 2, 4)),
         (*CONTROL_CASES, "reference"),
     ),
     Table(
         "chunk length",
         "What do chunks of one latent cost, and do context frames help?",
         (
-            Arm("3 latents"),
+            longlive("3 latents"),
             *(
-                Arm(f"1 latent, {frames} context frames", settings=SHORT, controls={"context_frames": frames})
+                longlive(f"1 latent, {frames} context frames", settings=SHORT, context_frames=frames)
                 for frames in (0, 2, 5)
             ),
         ),
@@ -91,14 +102,14 @@ TABLES = (
     Table(
         "clean pass",
         "Hints in the clean pass or not?",
-        tuple(Arm(policy, controls={"kv_policy": policy}) for policy in ("hint_free", "with_hints")),
+        tuple(longlive(policy, kv_policy=policy) for policy in ("hint_free", "with_hints")),
         (*CONTROL_CASES, "reference", "inpaint, kept"),
     ),
     Table(
         "scale",
         "How strong should hints be?",
         tuple(
-            Arm(f"{scale:g}", controls={"scale": {"control": scale, "references": scale}})
+            longlive(f"{scale:g}", scale={"control": scale, "references": scale})
             for scale in (0.5, 0.75, 1, 1.25, 1.5, 2)
         ),
         (*CONTROL_CASES, "reference"),
@@ -107,7 +118,7 @@ TABLES = (
         "masks",
         "Which frame of a mask should stand for its latent, and how much of a group should a key frame fill?",
         tuple(
-            Arm(f"{mask}, {anchor}", controls={"mask_time": mask, "anchor": anchor})
+            longlive(f"{mask}, {anchor}", mask_time=mask, anchor=anchor)
             for mask in ("group", "nearest")
             for anchor in ("group", "frame")
         ),
@@ -116,7 +127,7 @@ TABLES = (
     Table(
         "nothing given",
         "Should a chunk for which nothing is given run under VACE's 'nothing', or bare?",
-        tuple(Arm(idle, controls={"idle": idle}) for idle in ("bare", "nothing")),
+        tuple(longlive(idle, idle=idle) for idle in ("bare", "nothing")),
         ("first frame", "last frame", "first and last frame"),
     ),
 )
