@@ -7,8 +7,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 from cases import CASES
+from questions import MAIN
 from summary import Cells
-from tables import MAIN
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -14,10 +14,10 @@ import torch
 from cases import CASES
 from drift import DRIFT
 from plots import plot_drift, plot_scores
+from questions import BATCH, CHANCE, MAIN, STREAMS, TABLES, Table
 from results import job_of, measured
 from run import SEEDS, seeds
 from summary import Cells, Summary, ratio, summary
-from tables import BATCH, CHANCE, MAIN, STREAMS, TABLES, Table
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

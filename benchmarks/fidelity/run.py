@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import torch
 from arms import Arm
 from cases import CASES
+from questions import TABLES, Table
 from results import Job, drop_all_but, job_of, keep, measured
-from tables import TABLES, Table
 
 SEEDS = (0, 1, 2)
 

@@ -13,7 +13,7 @@ import numpy as np
 from batch import vace_inputs
 from cases import CASES, Case, Given
 from PIL import Image, ImageDraw
-from tables import MAIN
+from questions import MAIN
 
 Array = np.ndarray[Any, Any]
 
