@@ -2,13 +2,14 @@
 
 Stages: vae, latents, base, context, causal, distil, export. Each goes on where it was stopped, at any point; nothing is
 fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes
-the checkpoints and the model card into the packages.
+the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +48,9 @@ SUBJECTS = {
 
 ROOT = Path(__file__).parents[2]
 STUDENT = ROOT / "plugins" / "longlive" / "vace_adapt_longlive" / "weights" / "student.safetensors"
+
+PICTURES = ROOT / "docs" / "family"
+"""Where loss curves and sample sheets are kept."""
 
 LONGLIVE = Window(chunk=3, sink=3, slots=12)
 LONGLIVE_STEPS = (1000, 750, 500, 250)
@@ -121,6 +125,9 @@ class Recipe:
         export_transformer(base, self._context(base), FAMILY_FOLDER)
         export_student(student, STUDENT)
         draw_curves(self.folder)
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        for name in ("vae", "base", "context", "losses"):
+            shutil.copy(self.folder / f"{name}.png", PICTURES)
         files = {str(path.relative_to(ROOT)): path for path in (*FAMILY_FOLDER.rglob("*.safetensors"), STUDENT)}
         data = f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}"
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
