@@ -2,7 +2,8 @@
 
 Preprocessing, encoding and the place of the references are ali-vilab/VACE's (vace/annotators, vace/models/wan/
 wan_vace.py): gray where a frame is to be generated, each reference encoded alone and put in front of the latents, the
-mask sampled in time by nearest-exact. Nothing here comes from the streaming code.
+mask sampled in time by nearest-exact. Nothing here comes from the streaming code. The flow is guided
+by the prompt as there (classifier-free guidance, hints in both passes).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vace_adapt.contract import TextEncoder
 
 Array = np.ndarray[Any, Any]
 
-STEPS, SHIFT = 20, 5.0
+STEPS, SHIFT, GUIDANCE = 12, 5.0, 3.0
 
 
 class BatchVace:
@@ -53,12 +54,14 @@ class BatchVace:
             control = torch.cat([torch.cat([latent, torch.zeros_like(control[:, 16:, :1])], dim=1), control], dim=2)
         noise = torch.Generator().manual_seed(seed)
         latents = torch.randn((1, 16, *control.shape[2:]), generator=noise)
-        text = self.text_encoder([given.prompt])
+        text = self.text_encoder([given.prompt, ""])
         scale = torch.full((len(self.model.config.vace_layers),), float(controlled))
         level = torch.linspace(1, 0, STEPS + 1)
         for now, later in pairwise((SHIFT * level / (1 + (SHIFT - 1) * level)).tolist()):
-            flow = self.model(latents, torch.tensor([1000 * now]), text, None, control, scale).sample
-            latents = latents + (later - now) * flow
+            noisy, steering = (torch.cat([each, each]) for each in (latents, control))
+            timestep = torch.full((2,), 1000 * now)
+            prompted, free = self.model(noisy, timestep, text, None, steering, scale).sample.split(1)
+            latents = latents + (later - now) * (free + GUIDANCE * (prompted - free))
         return self._decode(latents[:, :, len(given.references) :])
 
     @torch.no_grad()

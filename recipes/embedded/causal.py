@@ -1,8 +1,8 @@
 """Stages ``causal`` and ``distil``: from the bidirectional base to a student that streams in few steps.
 
 ``causal`` makes a model that denoises a chunk given the clean chunks before it (teacher forcing: clean and noisy copies
-of a clip in one pass). ``distil`` regresses a student onto the end of that model's own sampling path, from each of the
-few noise levels that the pipeline steps through. Neither ever sees a context block.
+of a clip in one pass). ``distil`` regresses a student onto the end of that model's own guided sampling path, from each
+of the few noise levels that the pipeline steps through. Neither ever sees a context block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from batches import draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
-from text import Prompts, draw_captions
+from sampling import guided
+from text import NO_CAPTION, Prompts, draw_captions
 from torch import Tensor, nn
 from training import Training, cooled
 
@@ -27,7 +28,7 @@ from vace_adapt.embedded.family import FAMILY
 from vace_adapt.models.causal_wan import CausalWan
 
 CLIPS, FRAMES = 7, 21
-SUBSTEPS = 6
+SUBSTEPS = 4
 """Of the teacher, from a noise level to none."""
 
 HISTORY_NOISE = 0.15
@@ -121,6 +122,7 @@ def train_student(
     training = Training(folder, steps, seed=5, parts={"student": student, "optimizers": optimizers})
     mask = window.mask(FRAMES).to(device)
     levels = torch.tensor(sigmas)
+    unprompted = prompts.embed(encoder, torch.zeros(CLIPS, dtype=torch.long), torch.full((CLIPS,), NO_CAPTION))
     for generator in training:
         clean, text = _clips(latents, prompts, encoder, generator, device)
         drawn = torch.randint(len(levels), (CLIPS * FRAMES // window.chunk, 1), generator=generator)
@@ -129,7 +131,7 @@ def train_student(
         past = Past(_history(clean, generator), text, _positions(window, generator), mask)
         with torch.autocast(device, torch.bfloat16):
             with torch.no_grad():
-                target = _sampled(teacher, past, sample.latents, sigma)
+                target = _sampled(teacher, past, unprompted, sample.latents, sigma)
             made = _teacher_forced(student, past, sample.latents, sigma)
         reached = sample.latents - sigma[:, None, :, None, None] * made
         loss = _huber(reached, target)
@@ -176,12 +178,13 @@ def _teacher_forced(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) 
     return flow(model, both, levels, past.text, past.positions, mask=past.mask)[:, :, noisy.shape[2] :]
 
 
-def _sampled(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """Where the model's own sampling path from `noisy` ends."""
+def _sampled(model: CausalWan, past: Past, unprompted: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Where the model's own guided sampling path from `noisy` ends; `unprompted` are embeddings of no prompt."""
     shares = torch.linspace(1, 0, SUBSTEPS + 1)
+    bare = past._replace(text=unprompted)
     latents = noisy
     for now, later in pairwise(shares):
-        made = _teacher_forced(model, past, latents, sigma * now)
+        made = guided(*(_teacher_forced(model, each, latents, sigma * now) for each in (past, bare)))
         latents = latents - (sigma * (now - later))[:, None, :, None, None] * made
     return latents
 

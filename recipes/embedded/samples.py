@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLWan
 from latents import Codec
 from PIL import Image
 from sampling import sample
-from text import Prompts
+from text import FULL, NO_CAPTION, PLAIN, Prompts
 from torch import Tensor, nn
 from vae_parallel import decode
 
@@ -67,8 +67,8 @@ def vae_sheet(sampler: Sampler, file: Path) -> None:
 def base_sheet(sampler: Sampler, base: CausalWan, encoder: nn.Module, file: Path) -> None:
     """Clips made from captions alone, beside the clips the captions are of."""
     clips = [_clip(seed) for seed in SEEDS]
-    text = _text(encoder, [(caption(clip.scene), "") for clip in clips], 0)
-    made = sample(base, text, _noise(len(clips), LATENT_FRAMES))
+    text, unprompted = _text(encoder, [(caption(clip.scene), "") for clip in clips], FULL)
+    made = sample(base, text, unprompted, _noise(len(clips), LATENT_FRAMES))
     rows = [
         [*(clip.frames[t] for t in SHOWN), *(sampler.frames(latents)[t] for t in SHOWN)]
         for clip, latents in zip(clips, made, strict=True)
@@ -81,14 +81,14 @@ def context_sheet(sampler: Sampler, base: CausalWan, encoder: nn.Module, path: C
     rows = []
     for name in CONTROLS:
         clips = [_clip(seed, puppet=True if name == "pose" else None) for seed in SEEDS[:2]]
-        text = _text(encoder, [("", caption(clip.scene, appearance=False)) for clip in clips], 1)
+        text = _text(encoder, [("", caption(clip.scene, appearance=False)) for clip in clips], PLAIN)
         control = torch.stack([_control(sampler.codec, CONTROLS[name](clip)) for clip in clips])
-        alone = sample(base, text, _noise(len(clips), LATENT_FRAMES), path=path, control=control)
+        alone = sample(base, *text, _noise(len(clips), LATENT_FRAMES), path=path, control=control)
         pictures = torch.stack([sampler.codec(reference(c.scene.things[0])[None].astype(np.float32)) for c in clips])
         front = torch.cat([pictures.float(), torch.zeros_like(control[:, 16:, :1])], dim=1)
         with_reference = sample(
             base,
-            text,
+            *text,
             _noise(len(clips), 1 + LATENT_FRAMES),
             path=path,
             control=torch.cat([front, control], dim=2),
@@ -120,9 +120,13 @@ def _control(codec: Codec, frames: Array) -> Tensor:
     return torch.cat([gray, reactive, torch.ones((64, *gray.shape[1:]))])
 
 
-def _text(encoder: nn.Module, captions: list[tuple[str, str]], kind: int) -> Tensor:
-    with torch.no_grad():
-        return Prompts(captions).embed(encoder, torch.arange(len(captions)), torch.full((len(captions),), kind))
+@torch.no_grad()
+def _text(encoder: nn.Module, captions: list[tuple[str, str]], kind: int) -> tuple[Tensor, Tensor]:
+    """Embeddings of the captions of a kind, and of none."""
+    prompts, clips = Prompts(captions), torch.arange(len(captions))
+    kinds = (torch.full((len(captions),), each) for each in (kind, NO_CAPTION))
+    given, none = (prompts.embed(encoder, clips, each) for each in kinds)
+    return given, none
 
 
 def _noise(clips: int, frames: int) -> Tensor:

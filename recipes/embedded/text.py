@@ -31,6 +31,10 @@ def new_text_encoder(words: int) -> UMT5EncoderModel:
     return UMT5EncoderModel(config)
 
 
+FULL, PLAIN, NO_CAPTION = range(3)
+"""Captions of a clip: with appearance, without it, and nothing."""
+
+
 class Prompts:
     """Captions as token numbers, made once.
 
@@ -49,7 +53,7 @@ class Prompts:
         self._masks = tokens.attention_mask.view(len(captions), 3, -1)
 
     def embed(self, encoder: nn.Module, clips: Tensor, kinds: Tensor) -> Tensor:
-        """Embeddings [B, N, text_dim] of clips [B], each with a full (0), a plain (1) or no (2) caption [B]."""
+        """Embeddings [B, N, text_dim] of clips [B], each with a caption of a kind (`FULL`, ...) [B]."""
         device = next(encoder.parameters()).device
         ids, mask = self._ids[clips, kinds].to(device), self._masks[clips, kinds].to(device)
         embedded: Tensor = encoder(ids, mask).last_hidden_state

@@ -29,7 +29,7 @@ SCHEDULE = FewStepSchedule(
     SETTINGS.denoising_steps, shift=SETTINGS.timestep_shift, warp=True, device=torch.device("cpu")
 )
 PARTS = tiny_parts(SETTINGS, seed=1)
-TEXT = torch.randn((1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
+TEXT, UNPROMPTED = torch.randn((2, 1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
 
 
 def clip(frames):
@@ -42,12 +42,12 @@ def clip(frames):
 class Streaming:
     """The streaming model of a fresh stream, at the tiny size."""
 
-    def __init__(self):
+    def __init__(self, text=TEXT):
         shapes = ChunkShapes.of(TINY, TimeMap(CHUNK, CHUNK), 32, 48)
         self.denoiser = NativeDenoiser(
             PARTS.model, SCHEDULE, LongLiveCache.open(PARTS, shapes, batch=1, references=None)
         )
-        self.denoiser.set_prompt(TEXT)
+        self.denoiser.set_prompt(text)
 
     def flow(self, latents, timestep, chunk):
         return self.denoiser(latents, timestep, chunk * CHUNK, None)
@@ -136,21 +136,24 @@ def test_positions_that_differ_are_noticed(stream):
 
 
 def test_the_target_of_the_student_is_the_end_of_the_streamed_path():
-    """Euler's method from each chunk's noise level to none, with the cache of a stream."""
+    """Euler's method on the guided flow from each chunk's noise level to none, with the caches of two streams."""
     frames = causal.FRAMES
     clean, noisy, steps = clip(frames)
-    stream, expected = Streaming(), []
+    stream, free, expected = Streaming(), Streaming(UNPROMPTED), []
     shares = torch.linspace(1, 0, causal.SUBSTEPS + 1).tolist()
     for chunk, step in enumerate(steps):
         latents, sigma = chunk_of(noisy, chunk), SCHEDULE.sigmas[step]
         for now, later in pairwise(shares):
-            latents = latents - sigma * (now - later) * stream.flow(latents, 1000 * sigma * now, chunk)
+            prompted, bare = (each.flow(latents, 1000 * sigma * now, chunk) for each in (stream, free))
+            latents = latents - sigma * (now - later) * (3 * prompted - 2 * bare)
         expected.append(latents)
-        stream.finish(chunk_of(clean, chunk), chunk)
+        for each in (stream, free):
+            each.finish(chunk_of(clean, chunk), chunk)
     levels = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
     past = causal.Past(clean, TEXT, [*range(frames), *range(frames)], WINDOW.mask(frames))
-    made = causal._sampled(PARTS.model, past, noisy, levels)
+    made = causal._sampled(PARTS.model, past, UNPROMPTED, noisy, levels)
     assert max(errors(made, torch.cat(expected, dim=2))) < 1e-4
+    assert min(errors(causal._sampled(PARTS.model, past, TEXT, noisy, levels), made)) > 1e-3, "and not without guidance"
     in_one = noisy - levels[:, None, :, None, None] * teacher_forced(frames)
     assert min(errors(made, in_one)) > 1e-3, "and not one step"
 

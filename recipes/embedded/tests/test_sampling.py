@@ -25,19 +25,26 @@ def randn(*shape):
 def test_two_steps_by_hand(models, references):
     base, path = models
     frames = references + 3
-    text, noise, control = randn(1, 8, 64), randn(1, 16, frames, 4, 4), randn(1, 96, frames, 4, 4)
+    text, unprompted = randn(1, 8, 64), randn(1, 8, 64) * 0.1
+    noise, control = randn(1, 16, frames, 4, 4), randn(1, 96, frames, 4, 4)
 
     def velocity(latents, sigma):
         with torch.autocast("cpu", torch.bfloat16):
             levels = torch.full((1, frames), sigma)
-            return flow(base, latents, levels, text, range(frames), path=path, control=control)
+            prompted, free = (
+                flow(base, latents, levels, each, range(frames), path=path, control=control)
+                for each in (text, unprompted)
+            )
+        return 3 * prompted - 2 * free
 
     middle = 5 * 0.5 / (1 + 4 * 0.5)
     half = noise + (middle - 1) * velocity(noise, 1.0)
     expected = half - middle * velocity(half, middle)
-    made = sample(base, text, noise, path=path, control=control, references=references, steps=2)
+    made = sample(base, text, unprompted, noise, path=path, control=control, references=references, steps=2)
     assert made.shape == (1, 16, 3, 4, 4)
     assert torch.allclose(made, expected[:, :, references:], atol=1e-5)
-    assert not torch.allclose(
-        sample(base, text, noise, steps=2)[:, :, references:], expected[:, :, references:], atol=1e-2
-    )
+    for other in (
+        sample(base, text, unprompted, noise, steps=2)[:, :, references:],
+        sample(base, text, text, noise, path=path, control=control, references=references, steps=2),
+    ):
+        assert not torch.allclose(other, expected[:, :, references:], atol=1e-2)
