@@ -77,9 +77,9 @@ def _introduction() -> str:
         "world**: the embedded family (`vace_adapt/embedded/weights/README.md`), 64x64, 81 frames, clips that no model "
         f"was trained on, {len(SEEDS)} noise seeds for each clip; means with the 95 % interval over clips. "
         "Batch VACE runs the same context blocks on the bidirectional base they were trained with "
-        f"({STEPS} steps, guidance {GUIDANCE:g}); the context blocks never saw a student. *codec* is the clip itself, encoded and decoded: what the autoencoder "
-        "allows. *chance* is the truth of another clip. The scores are defined in `benchmarks/fidelity/scores.py`; "
-        "pictures of every task are in `sheets/`.\n\n"
+        f"({STEPS} steps, guidance {GUIDANCE:g}); the context blocks never saw a student. *codec* is the clip itself, "
+        "encoded and decoded: what the autoencoder allows. *chance* is the truth of another clip. The scores are "
+        "defined in `benchmarks/fidelity/scores.py`; pictures of every task are in `sheets/`.\n\n"
         f"Weights `{BATCH.weights}`, torch {torch.__version__}, CPU, float32.\n\n"
         f"## {MAIN.question}\n"
     )

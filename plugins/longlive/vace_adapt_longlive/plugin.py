@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from vace_adapt.contract import Capability, ChunkShapes, Injection, NativeVideo, PipelineInfo, Support
+from pathlib import Path
+
+from vace_adapt.contract import Capability, ChunkShapes, EmbeddedBase, Injection, NativeVideo, PipelineInfo, Support
+from vace_adapt.embedded.family import FAMILY
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
 from vace_adapt_longlive.settings import WAN_1_3B, LongLiveSettings
+
+STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
+"""A student of the embedded family's base, distilled to four steps in this pipeline's window."""
 
 _FULL = Capability(support=Support.FULL)
 
@@ -65,6 +71,11 @@ def vace_tiny_pipeline(settings, seed):
     from vace_adapt_longlive.tiny import tiny_parts
 
     return tiny_parts(settings, seed)
+
+
+@hookimpl
+def vace_embedded_base(settings):
+    return EmbeddedBase(str(STUDENT), settings.model_copy(update={"backbone": FAMILY}))
 
 
 @hookimpl
