@@ -36,7 +36,7 @@ class Table:
     question: str
     arms: tuple[Arm, ...]
     cases: tuple[str, ...]
-    clips: int = 4
+    clips: int = 3
     frames: int = 81
 
 
