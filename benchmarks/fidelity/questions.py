@@ -28,7 +28,8 @@ class Table:
         question: what it answers.
         arms: columns.
         cases: rows, keys of `CASES`.
-        clips: for each case and seed.
+        seeds: of the noise, for each case and clip.
+        clips: of each case.
         frames: of a clip.
     """
 
@@ -36,8 +37,13 @@ class Table:
     question: str
     arms: tuple[Arm, ...]
     cases: tuple[str, ...]
-    clips: int = 3
+    seeds: tuple[int, ...] = (0,)
+    clips: int = 5
     frames: int = 81
+
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """What draws no noise has one."""
+        return self.seeds if arm.kind in ("batch", "stream") else self.seeds[:1]
 
 
 MAIN = Table(
@@ -51,7 +57,7 @@ MAIN = Table(
         CHANCE,
     ),
     tuple(CASES),
-    clips=6,
+    seeds=(0, 1, 2),
 )
 
 

@@ -17,8 +17,6 @@ from cases import CASES
 from questions import TABLES, Table
 from results import Job, drop_all_but, job_of, keep, measured
 
-SEEDS = (0, 1, 2)
-
 
 def jobs(tables: tuple[Table, ...]) -> Iterator[tuple[Job, Arm]]:
     """Everything to be measured: first one clip of everything, then the next."""
@@ -26,13 +24,8 @@ def jobs(tables: tuple[Table, ...]) -> Iterator[tuple[Job, Arm]]:
         for table in (table for table in tables if clip < table.clips):
             for case in table.cases:
                 for arm in table.arms:
-                    for seed in seeds(arm):
+                    for seed in table.seeds_of(arm):
                         yield job_of(case, arm, clip, seed, table.frames), arm
-
-
-def seeds(arm: Arm) -> tuple[int, ...]:
-    """Of the noise; what makes none has one."""
-    return SEEDS if arm.kind in ("batch", "stream") else SEEDS[:1]
 
 
 def measure(work: tuple[Job, Arm]) -> tuple[Job, float, float]:
