@@ -32,7 +32,7 @@ from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.schedule import FewStepSchedule
 
 STAGES = ("vae", "latents", "base", "context", "causal", "distil", "export")
-STEPS = {"vae": 5200, "base": 4500, "context": 5000, "causal": 1200, "distil": 1000}
+STEPS = {"vae": 5200, "base": 4500, "context": 4400, "causal": 1200, "distil": 440}
 CLIPS = 1500
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""

@@ -22,6 +22,7 @@ from support import ROOT
 
 from vace_adapt.cli.main import main
 from vace_adapt.experiments.metrics import Metrics
+from vace_adapt.facade import PipelineHooks
 from vace_adapt.video.read import probe, read_frames
 from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
@@ -54,9 +55,17 @@ def test_a_real_video_through_longlive(tmp_path, capsys, name, rate):
     assert (info.height % 16, info.width % 16) == (0, 0)
     assert len(list(read_frames(info, info.height, info.width))) == 40
     printed = capsys.readouterr().out
-    assert "this pipeline ships no trained weights, its tiny ones are random" in printed
+    assert "no weights are named: toy models trained on moving shapes make a toy video" in printed
     for file in ("output.mp4", "sheet.png", "metrics.json"):
         assert str(folder / file) in printed
+
+
+def test_a_pipeline_without_trained_weights_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(PipelineHooks, "embedded_base", lambda self, settings: None)
+    folder = tmp_path / "run"
+    assert main(["run", "task=text", "frames=9", *SMALL, f"output.folder={folder}"]) == 0
+    assert "this pipeline ships no trained weights, its tiny ones are random" in capsys.readouterr().out
+    assert json.loads((folder / "metrics.json").read_text())["trained"] is False
 
 
 def test_metrics_and_config_hold_what_they_should(tmp_path):
@@ -64,7 +73,7 @@ def test_metrics_and_config_hold_what_they_should(tmp_path):
     assert main(["run", "task=text", "frames=21", *SMALL, f"output.folder={folder}", "seed=3"]) == 0
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["frames"] == 21
-    assert metrics["trained"] is False
+    assert metrics["trained"] is True
     assert metrics["interrupted"] is False
     assert [chunk["pixels"] for chunk in metrics["chunks"]] == [9, 12]
     for chunk in metrics["chunks"]:
