@@ -130,6 +130,8 @@ def _bars(cells: Cells) -> str:
                 reached = stream.mean / batch.mean
                 parts = f"{reached:.2f} | {ratio(stream, batch, chance):.2f} | {ratio(bare, batch, chance):.2f}"
                 verdict = "met" if reached >= BAR else f"missed by {BAR - reached:.2f}"
+                if batch.mean - batch.half <= chance.mean:
+                    parts, verdict = f"{reached:.2f} | | ", "none: batch VACE itself is not above chance"
             lines.append(f"| {arm.name} | {case} | {parts} | {verdict} |")
     return "\n".join([*lines, ""])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import questions
@@ -15,6 +16,8 @@ from results import Job
 from run import jobs
 from scipy.stats import t
 from summary import STUDENT_T, Summary, ratio, summary
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
 @pytest.fixture
@@ -80,3 +83,6 @@ def test_ratio_above_the_floor():
 def test_the_readme_has_the_table_that_the_scores_make():
     assert "| a |" in report.filled("x\n<!-- fidelity -->\nold\n<!-- end -->\ny", "| a |\n")
     assert report.filled("nothing", "| a |\n") == "nothing"
+    table = report._main(report.found(MAIN))
+    assert "| depth | IoU |" in table, "the scores are those of the weights that ship"
+    assert report.filled(README, table) == README, "run python benchmarks/fidelity/report.py"
