@@ -68,6 +68,15 @@ def test_a_cell_needs_every_clip_and_seed(scores):
     assert report.found(MAIN) == {("depth", "batch VACE"): Summary(0.5, 0.0)}
 
 
+def test_long_streams_of_other_weights_are_not_shown(tmp_path, monkeypatch):
+    assert report.long_streams() is not None
+    record = json.loads(report.DRIFT.read_text())
+    other = tmp_path / "drift.json"
+    other.write_text(json.dumps({**record, "weights": "other"}))
+    monkeypatch.setattr(report, "DRIFT", other)
+    assert report.long_streams() is None
+
+
 def test_mean_and_interval():
     mean, half = summary([[0.0, 1.0], [1.0, 1.0], [0.5, 1.0]])
     assert mean == 0.75
