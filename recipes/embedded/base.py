@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from batches import draw_clips, draw_context, draw_sigma, noised
+from batches import Mix, draw_clips, draw_context, draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
@@ -18,7 +18,7 @@ from vace_adapt.embedded.family import FAMILY, FAMILY_CONTROL_LAYERS
 from vace_adapt.models.causal_wan import CausalWan
 
 MUON, ADAM = 0.015, 2e-3
-WITHOUT_REFERENCES, WITH_REFERENCES = (0.6, 0.3, 0.1), (0.3, 0.6, 0.1)
+CAPTIONS = (0.6, 0.3, 0.1)
 """Shares of full captions, captions without appearance, and none."""
 
 
@@ -31,7 +31,7 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
     training = Training(folder, steps, seed=2, parts={"base": base, "text": encoder, "optimizers": optimizers})
     for generator in training:
         clips, frames = draw_clips(latents, training.step, generator)
-        text = prompts.embed(encoder, clips, draw_captions(len(clips), WITHOUT_REFERENCES, generator))
+        text = prompts.embed(encoder, clips, draw_captions(len(clips), CAPTIONS, generator))
         clean = latents.video[clips, :, :frames].float().to(device)
         sigma = draw_sigma(len(clips), generator).expand(-1, frames).to(device)
         sample = noised(clean, sigma, generator)
@@ -44,19 +44,27 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
 
 
 def train_context(
-    folder: Path, steps: int, latents: Latents, base: CausalWan, encoder: nn.Module, device: str = "cpu"
+    folder: Path,
+    steps: int,
+    seed: int,
+    latents: Latents,
+    base: CausalWan,
+    encoder: nn.Module,
+    path: ContextPath,
+    mix: Mix,
+    device: str = "cpu",
 ) -> ContextPath:
-    """Train, or go on training, the context blocks. Base and text encoder do not change."""
+    """Train, or go on training, context blocks. Base and text encoder do not change."""
     prompts = Prompts(latents.captions)
     base.requires_grad_(False).to(device), encoder.requires_grad_(False).to(device)
-    path = new_context(base).to(device)
+    path.requires_grad_(True).to(device)
     optimizers = Optimizers([path], MUON, ADAM)
-    training = Training(folder, steps, seed=3, parts={"context": path, "optimizers": optimizers})
+    training = Training(folder, steps, seed=seed, parts={"context": path, "optimizers": optimizers})
     for generator in training:
         clips, frames = draw_clips(latents, training.step, generator)
-        clean, control, references = draw_context(latents, clips, frames, generator)
-        shares = WITH_REFERENCES if references else WITHOUT_REFERENCES
-        text = prompts.embed(encoder, clips, draw_captions(len(clips), shares, generator))
+        clean, control, references = draw_context(latents, clips, frames, mix, generator)
+        captions = draw_captions(len(clips), mix.captions[references > 0], generator)
+        text = prompts.embed(encoder, clips, captions)
         clean, control = clean.to(device), control.to(device)
         sigma = draw_sigma(len(clips), generator).expand(-1, clean.shape[2]).to(device)
         sample = noised(clean, sigma, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,11 +12,27 @@ from torch import Tensor
 LENGTHS = ((32, 9), (14, 21))
 """Clips and latent frames of a step, one after another: about as many tokens."""
 
-REFERENCE_SHARES = (0.55, 0.27, 0.12, 0.06)
-"""Of steps with 0, 1, 2 and 3 references."""
 
-UNCONDITIONED = 0.1, 0.45
-"""Share of clips that are given nothing: without and with references."""
+@dataclass(frozen=True)
+class Mix:
+    """What the clips of a step are given.
+
+    Attributes:
+        references: shares of steps with 0, 1, 2 and 3 references.
+        bare: share of clips that are given no control: in steps without and with references.
+        captions: shares of full captions, captions without appearance, and none: in steps without and with references.
+    """
+
+    references: tuple[float, ...]
+    bare: tuple[float, float]
+    captions: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+EVERYTHING = Mix((0.55, 0.27, 0.12, 0.06), (0.1, 0.45), ((0.6, 0.3, 0.1), (0.3, 0.6, 0.1)))
+"""VACE's tasks, mixed."""
+
+LOOKS = Mix((0.15, 0.55, 0.2, 0.1), (0.1, 0.8), ((0.6, 0.3, 0.1), (0.05, 0.9, 0.05)))
+"""References above all, and little else that says how things look: the model learns them late, and only when it must."""
 
 
 class Noised(NamedTuple):
@@ -50,16 +67,16 @@ def noised(clean: Tensor, sigma: Tensor, generator: torch.Generator) -> Noised:
 
 
 def draw_context(
-    latents: Latents, clips: Tensor, frames: int, generator: torch.Generator
+    latents: Latents, clips: Tensor, frames: int, mix: Mix, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, int]:
     """What VACE is given for a batch.
 
     Returns:
         Clean latents [B, C, R+F, h, w] and control latents [B, 96, R+F, h, w], references in front, and R.
     """
-    count = int(torch.multinomial(torch.tensor(REFERENCE_SHARES), 1, generator=generator))
+    count = int(torch.multinomial(torch.tensor(mix.references), 1, generator=generator))
     chosen = torch.randint(CONDITIONS, clips.shape, generator=generator)
-    bare = torch.rand(clips.shape, generator=generator) < UNCONDITIONED[count > 0]
+    bare = torch.rand(clips.shape, generator=generator) < mix.bare[count > 0]
     control = control_latents(latents, clips, chosen, frames)
     control[bare] = nothing(latents, frames)
     clean = latents.video[clips, :, :frames].float()

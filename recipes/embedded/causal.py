@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from base import WITHOUT_REFERENCES, squared
+from base import CAPTIONS, squared
 from batches import draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
@@ -149,7 +149,7 @@ def copied(model: CausalWan) -> CausalWan:
 
 def _clips(latents: Latents, prompts: Prompts, encoder: nn.Module, generator: torch.Generator, device: str):
     clips = torch.randint(len(latents), (CLIPS,), generator=generator)
-    text = prompts.embed(encoder, clips, draw_captions(CLIPS, WITHOUT_REFERENCES, generator))
+    text = prompts.embed(encoder, clips, draw_captions(CLIPS, CAPTIONS, generator))
     return latents.video[clips, :, :FRAMES].float().to(device), text
 
 

@@ -1,6 +1,6 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, base, context, causal, export. Each goes on where it was stopped, at any point; nothing is
+Stages: vae, latents, base, context, references, causal, export. Each goes on where it was stopped, at any point; nothing is
 fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes
 the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from base import new_base, new_context, train_base, train_context
+from batches import EVERYTHING, LOOKS, Mix
 from causal import Window, copied, train_causal, train_student
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
@@ -31,12 +32,12 @@ from vace_adapt.embedded.family import FAMILY_FOLDER
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.schedule import FewStepSchedule
 
-STAGES = ("vae", "latents", "base", "context", "causal", "export")
+STAGES = ("vae", "latents", "base", "context", "references", "causal", "export")
 TRIED = ("distil",)
 """Not part of the family: on the few clips it was tried on, a student regressed onto the guided sampling path lost
 small things, and followed controls less than the causal model itself in as few steps.
 """
-STEPS = {"vae": 5200, "base": 4500, "context": 4400, "causal": 1200, "distil": 440}
+STEPS = {"vae": 5200, "base": 4500, "context": 4400, "references": 2400, "causal": 1200, "distil": 440}
 CLIPS = 1500
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
@@ -45,6 +46,7 @@ SUBJECTS = {
     "vae": "the causal autoencoder",
     "base": "the bidirectional base and its text encoder",
     "context": "VACE's context blocks on that base, frozen",
+    "references": "the same blocks, given references above all",
     "causal": "the base in LongLive's window: its student",
 }
 """What every stage with steps makes, for the model card."""
@@ -93,8 +95,11 @@ class Recipe:
 
     def context(self) -> None:
         base, encoder = self._base()
-        latents, steps = self._latents(), self.steps["context"]
-        path = train_context(self.folder / "context", steps, latents, base, encoder, self.device)
+        self._train_context("context", 3, base, encoder, new_context(base), EVERYTHING)
+
+    def references(self) -> None:
+        base, encoder = self._base()
+        path = self._train_context("references", 6, base, encoder, self._context(base, "context"), LOOKS)
         context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
     def causal(self) -> None:
@@ -155,9 +160,15 @@ class Recipe:
         encoder.load_state_dict(state["text"])
         return base.eval().requires_grad_(False), encoder.eval().requires_grad_(False)
 
-    def _context(self, base: CausalWan) -> ContextPath:
+    def _train_context(
+        self, stage: str, seed: int, base: CausalWan, encoder: nn.Module, path: ContextPath, mix: Mix
+    ) -> ContextPath:
+        folder, steps = self.folder / stage, self.steps[stage]
+        return train_context(folder, steps, seed, self._latents(), base, encoder, path, mix, self.device)
+
+    def _context(self, base: CausalWan, stage: str = "references") -> ContextPath:
         path = new_context(base)
-        path.load_state_dict(self._state("context")["context"])
+        path.load_state_dict(self._state(stage)["context"])
         return path.eval().requires_grad_(False)
 
     def _state(self, stage: str) -> dict[str, dict[str, torch.Tensor]]:
