@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +18,7 @@ from batches import draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
-from sampling import guided
-from text import NO_CAPTION, Prompts, draw_captions
+from text import Prompts, draw_captions
 from torch import Tensor, nn
 from training import Training, cooled
 
@@ -28,9 +26,6 @@ from vace_adapt.embedded.family import FAMILY
 from vace_adapt.models.causal_wan import CausalWan
 
 CLIPS, FRAMES = 7, 21
-SUBSTEPS = 4
-"""Of the teacher, from a noise level to none."""
-
 HISTORY_NOISE = 0.15
 """The most noise on the clean copies, so that a stream can live with its own mistakes."""
 
@@ -91,53 +86,16 @@ def train_causal(
     training = Training(folder, steps, seed=4, parts={"model": model, "optimizers": optimizers})
     mask = window.mask(FRAMES).to(device)
     for generator in training:
-        clean, text = _clips(latents, prompts, encoder, generator, device)
-        sigma = _by_chunk(draw_sigma(CLIPS * FRAMES // window.chunk, generator), window.chunk).to(device)
+        clean, text = draw_captioned(latents, prompts, encoder, generator, device)
+        sigma = by_chunk(draw_sigma(CLIPS * FRAMES // window.chunk, generator), window.chunk).to(device)
         sample = noised(clean, sigma, generator)
-        past = Past(_history(clean, generator), text, _positions(window, generator), mask)
+        past = Past(draw_history(clean, generator), text, draw_positions(window, generator), mask)
         with torch.autocast(device, torch.bfloat16):
-            made = _teacher_forced(model, past, sample.latents, sigma)
+            made = teacher_forced(model, past, sample.latents, sigma)
         loss = squared(made, sample.target)
         optimizers.step(loss, cooled(training.done))
         training.note(loss=loss)
     return model.eval()
-
-
-def train_student(
-    folder: Path,
-    steps: int,
-    latents: Latents,
-    teacher: CausalWan,
-    encoder: nn.Module,
-    window: Window,
-    sigmas: Sequence[float],
-    device: str = "cpu",
-) -> CausalWan:
-    """Distil, or go on distilling, the causal model to the noise levels of a few-step pipeline."""
-    prompts = Prompts(latents.captions)
-    encoder.requires_grad_(False).to(device)
-    teacher.requires_grad_(False).to(device)
-    student = copied(teacher).to(device)
-    optimizers = Optimizers([student], 0.006, 6e-4)
-    training = Training(folder, steps, seed=5, parts={"student": student, "optimizers": optimizers})
-    mask = window.mask(FRAMES).to(device)
-    levels = torch.tensor(sigmas)
-    unprompted = prompts.embed(encoder, torch.zeros(CLIPS, dtype=torch.long), torch.full((CLIPS,), NO_CAPTION))
-    for generator in training:
-        clean, text = _clips(latents, prompts, encoder, generator, device)
-        drawn = torch.randint(len(levels), (CLIPS * FRAMES // window.chunk, 1), generator=generator)
-        sigma = _by_chunk(levels[drawn], window.chunk).to(device)
-        sample = noised(clean, sigma, generator)
-        past = Past(_history(clean, generator), text, _positions(window, generator), mask)
-        with torch.autocast(device, torch.bfloat16):
-            with torch.no_grad():
-                target = _sampled(teacher, past, unprompted, sample.latents, sigma)
-            made = _teacher_forced(student, past, sample.latents, sigma)
-        reached = sample.latents - sigma[:, None, :, None, None] * made
-        loss = _huber(reached, target)
-        optimizers.step(loss, cooled(training.done, flat=0.3))
-        training.note(loss=loss, squared=squared(reached, target))
-    return student.eval()
 
 
 def copied(model: CausalWan) -> CausalWan:
@@ -147,47 +105,32 @@ def copied(model: CausalWan) -> CausalWan:
     return other.requires_grad_(True)
 
 
-def _clips(latents: Latents, prompts: Prompts, encoder: nn.Module, generator: torch.Generator, device: str):
+def draw_captioned(latents: Latents, prompts: Prompts, encoder: nn.Module, generator: torch.Generator, device: str):
     clips = torch.randint(len(latents), (CLIPS,), generator=generator)
     text = prompts.embed(encoder, clips, draw_captions(CLIPS, CAPTIONS, generator))
     return latents.video[clips, :, :FRAMES].float().to(device), text
 
 
-def _by_chunk(levels: Tensor, chunk: int) -> Tensor:
+def by_chunk(levels: Tensor, chunk: int) -> Tensor:
     """One level for each chunk of each clip, [N, 1], as one for each frame, [B, F]."""
     return levels.view(CLIPS, -1).repeat_interleave(chunk, dim=1)
 
 
-def _history(clean: Tensor, generator: torch.Generator) -> Tensor:
+def draw_history(clean: Tensor, generator: torch.Generator) -> Tensor:
     level = HISTORY_NOISE * torch.rand((len(clean), 1, clean.shape[2], 1, 1), generator=generator)
     noise = torch.randn(clean.shape, generator=generator)
     return clean + (level * noise).to(clean.device)
 
 
-def _positions(window: Window, generator: torch.Generator) -> list[int]:
+def draw_positions(window: Window, generator: torch.Generator) -> list[int]:
     """Half of the time the frames after the sink lie anywhere later in a long stream."""
     far = int(torch.randint(2, (), generator=generator)) * int(torch.randint(LONGEST_GAP, (), generator=generator))
     own = [i if i < window.sink else i + far for i in range(FRAMES)]
     return own + own
 
 
-def _teacher_forced(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
+def teacher_forced(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
     """The flow of the noisy copies [B, C, F, h, w], which are at noise levels [B, F]."""
     both = torch.cat([past.clean, noisy], dim=2)
     levels = torch.cat([torch.zeros_like(sigma), sigma], dim=1)
     return flow(model, both, levels, past.text, past.positions, mask=past.mask)[:, :, noisy.shape[2] :]
-
-
-def _sampled(model: CausalWan, past: Past, unprompted: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """Where the model's own guided sampling path from `noisy` ends; `unprompted` are embeddings of no prompt."""
-    shares = torch.linspace(1, 0, SUBSTEPS + 1)
-    bare = past._replace(text=unprompted)
-    latents = noisy
-    for now, later in pairwise(shares):
-        made = guided(*(_teacher_forced(model, each, latents, sigma * now) for each in (past, bare)))
-        latents = latents - (sigma * (now - later))[:, None, :, None, None] * made
-    return latents
-
-
-def _huber(made: Tensor, target: Tensor, width: float = 0.1) -> Tensor:
-    return (((made - target) ** 2 + width**2).sqrt() - width).mean()

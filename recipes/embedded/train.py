@@ -16,9 +16,10 @@ from pathlib import Path
 import torch
 from base import new_base, new_context, train_base, train_context
 from batches import EVERYTHING, LOOKS, Mix
-from causal import Window, copied, train_causal, train_student
+from causal import Window, copied, train_causal
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
+from distil import train_student
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
