@@ -15,6 +15,7 @@ from torch import Tensor
 from vace_adapt.contract import Chunk, HintSource, PipelineParts, Stream
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_memflow.native import NativeDenoiser
+from vace_adapt_memflow.official import OfficialDenoiser
 
 
 class Denoiser(Protocol):
@@ -100,7 +101,11 @@ def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         warp=settings.warp_denoising_steps,
         device=parts.device,
     )
-    denoiser = NativeDenoiser(parts.model, schedule, stream.cache, quirks=settings.official_quirks)
+    denoiser: Denoiser
+    if parts.layout == "official":
+        denoiser = OfficialDenoiser(parts.model, schedule, stream, settings)
+    else:
+        denoiser = NativeDenoiser(parts.model, schedule, stream.cache, quirks=settings.official_quirks)
     loop = MemFlowLoop(denoiser, schedule, settings.context_noise)
     for chunk in stream.chunks():
         if chunk.prompt_changed:

@@ -16,7 +16,7 @@ INFO = PipelineInfo(
     upstream="KlingTeam/MemFlow@7ed514771f5add2af7cc60889e8310ce2b70ab1e",
     backbones={"1.3B": WAN_1_3B},
     video=NativeVideo(height=480, width=832, rate=16),
-    layouts={"native": Injection.ARGUMENTS},
+    layouts={"native": Injection.ARGUMENTS, "official": Injection.HOOKS},
     capabilities={
         "sink": _FULL,
         "window": _FULL,
@@ -27,12 +27,22 @@ INFO = PipelineInfo(
         "reanchor": _FULL,
         "reference_slots": _FULL,
         "lora": _FULL,
-        "live_model": Capability(support=Support.NOT_IMPLEMENTED, reason="the official layout is not hooked yet"),
+        "live_model": _FULL,
         "relative_rope": Capability(
             support=Support.UNSUPPORTED, reason="frames in the bank keep the absolute position they were made at"
         ),
         "packed_history": Capability(support=Support.UNSUPPORTED, reason="MemFlow keeps a KV cache"),
         "stream_batch": Capability(support=Support.UNSUPPORTED, reason="all rows of a batch are at the same step"),
+    },
+    exceptions={
+        "official": {
+            "reference_slots": Capability(
+                support=Support.UNSUPPORTED, reason="the official attention reads its own memory and nothing beside it"
+            ),
+            "reanchor": Capability(
+                support=Support.UNSUPPORTED, reason="the official attention reads as many memories in every row"
+            ),
+        },
     },
     golden_formats=("memflow",),
 )
@@ -64,6 +74,10 @@ def vace_tiny_pipeline(settings, seed):
 
 @hookimpl
 def vace_locate_blocks(model, layout):
+    if layout == "official":
+        from vace_adapt_memflow.official import official_blocks
+
+        return official_blocks(model)
     from vace_adapt.models.causal_wan import causal_wan_blocks
 
     return causal_wan_blocks(model)
@@ -85,6 +99,10 @@ def vace_chunk_shapes(parts, height, width):
 
 @hookimpl
 def vace_cache_ops(parts, shapes, batch, references):
+    if parts.layout == "official":
+        from vace_adapt_memflow.official_cache import OfficialCache
+
+        return OfficialCache.open(parts, shapes, batch)
     from vace_adapt_memflow.cache import MemFlowCache
 
     return MemFlowCache.open(parts, shapes, batch, references)
