@@ -339,6 +339,15 @@ def test_kept_latents_are_the_sources(pipe):
     assert (latents[..., ~kept] - encoded[..., ~kept]).abs().min() > 0
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_compiled_pipeline_does_the_same(sparse):
+    """Whole blocks as graphs, while the bank fills and references are seen."""
+    settings = {"record_interval": 1, "denoising_steps": [1000], "sparse": sparse}
+    options = {"references": [picture()], "controls": {"reference_slots": 1}}
+    compiled = load(**settings).compile(backend="eager")
+    assert distance(stream(compiled, 5, **options), stream(load(**settings), 5, **options)) < 1e-5
+
+
 # --- the official files ---------------------------------------------------------------------------------------------
 
 

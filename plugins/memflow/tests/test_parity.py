@@ -9,7 +9,7 @@ from support import golden, golden_names, patch
 from vace_adapt.cache import ring
 from vace_adapt.models import causal_wan, schedule
 from vace_adapt.parity.replay import replay
-from vace_adapt_memflow import attention, bank, cache, native
+from vace_adapt_memflow import attention, bank, native
 from vace_adapt_memflow import replay as replay_module
 
 TOLERANCE = 1e-4
@@ -136,13 +136,11 @@ def without_the_bank(real):
     return lambda self, *args, **options: real(self, *args, **{**options, "bank": 0})
 
 
-def other_memories(**changed):
+def other_memories(count):
     def change(real):
-        return lambda before, frames, tokens, chosen: real(
-            **{"before": before, "frames": frames, "tokens": tokens, "chosen": chosen, **changed}
-        )
+        return lambda *args: real(*args[:4], count, args[5])
 
-    return patch(cache, "Memories", change)
+    return patch(attention.Memories, "between", change)
 
 
 def one_choice_for_all_heads(real):
@@ -193,9 +191,9 @@ MUTANTS = {
     "no bank in the recache": (patch(ring.RingCache, "recache_pass", without_the_bank), SWITCH),
     "one slot of the bank is not seen": (patch(bank.MemoryBank, "filled", one_slot_less), SINGLE),
     "no recache": (patch(native.NativeDenoiser, "recache", never), "memflow/interactive_switch_early"),
-    "sparse: two frames": (other_memories(chosen=2), "memflow/single_sma"),
+    "sparse: two frames": (other_memories(2), "memflow/single_sma"),
     "sparse: one choice for all heads": (patch(attention, "_chosen", one_choice_for_all_heads), "memflow/single_sma"),
-    "sparse: sees everything": (other_memories(chosen=99), "memflow/interactive_sma"),
+    "sparse: sees everything": (other_memories(99), "memflow/interactive_sma"),
     "hints one block early": (patch(causal_wan.CausalWan, "forward", hints_in_front_of_the_block), "memflow/hints"),
     "hints in the clean pass": (patch(replay_module.GoldenChunk, "clean_pass", hints_everywhere), "memflow/hints"),
     "no renoise": (patch(schedule.FewStepSchedule, "renoise", no_renoise), SINGLE),

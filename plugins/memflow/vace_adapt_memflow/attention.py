@@ -17,19 +17,24 @@ from vace_adapt.cache.ring import LayerCache
 
 
 class Memories(NamedTuple):
-    """The rows among which a sparse layer chooses.
+    """The rows among which a sparse layer chooses; tensors, so that one graph serves any number of them.
 
     Attributes:
-        before: rows in front of them (references).
-        frames: latent frames of sink and bank.
-        tokens: rows of a frame.
+        frames: int64 [frames, T], rows of each latent frame of sink and bank.
+        others: int64 [K - frames * T], rows that are seen in any case.
         chosen: how many frames a head sees.
     """
 
-    before: int
-    frames: int
-    tokens: int
+    frames: Tensor
+    others: Tensor
     chosen: int
+
+    @classmethod
+    def between(cls, before: int, count: int, tokens: int, rows: int, chosen: int, device: torch.device) -> Memories:
+        """`count` frames of `tokens` rows behind the first `before` of `rows` rows."""
+        every = torch.arange(rows, device=device)
+        first, frames, last = every.tensor_split([before, before + count * tokens])
+        return cls(frames.unflatten(0, (-1, tokens)), torch.cat([first, last]), min(chosen, count))
 
 
 class MemoryLayer(NamedTuple):
@@ -61,22 +66,17 @@ def _chosen(
 
     A frame's score is the product of its mean key with the mean query.
     """
-    begin, end = memories.before, memories.before + memories.frames * memories.tokens
-    frames = rearrange(keys[:, begin:end], "b (f t) h d -> b h f t d", t=memories.tokens)
-    scores = torch.einsum("b h d, b h f d -> b h f", query.mean(dim=1), frames.mean(dim=3))
-    seen = None if visible is None else visible[:, 0, :, begin : end : memories.tokens]
-    if seen is not None:
+    held = rearrange(
+        keys.index_select(1, memories.frames.flatten()), "b (f t) h d -> b f t h d", t=memories.frames.shape[1]
+    )
+    scores = torch.einsum("b h d, b f h d -> b h f", query.mean(dim=1), held.mean(dim=2))
+    if visible is not None:
+        seen = visible[:, 0].index_select(2, memories.frames[:, 0])
         scores = scores.masked_fill(~seen, float("-inf"))
-    best = torch.topk(scores, min(memories.chosen, memories.frames)).indices.sort(dim=-1).values
-
-    def picked(tensor: Tensor) -> Tensor:
-        held = rearrange(tensor[:, begin:end], "b (f t) h d -> b h f t d", t=memories.tokens)
-        index = repeat(best, "b h k -> b h k t d", t=memories.tokens, d=held.shape[-1])
-        taken = rearrange(held.gather(2, index), "b h k t d -> b (k t) h d")
-        return torch.cat([tensor[:, :begin], taken, tensor[:, end:]], dim=1)
-
-    if seen is None or visible is None:
-        return picked(keys), picked(values), None
-    heads = visible.expand(-1, keys.shape[2], -1, -1)
-    kept = repeat(seen.expand_as(scores).gather(2, best), "b h k -> b h 1 (k t)", t=memories.tokens)
-    return picked(keys), picked(values), torch.cat([heads[..., :begin], kept, heads[..., end:]], dim=-1)
+    best = torch.topk(scores, memories.chosen).indices
+    rows = memories.frames[best].flatten(2)
+    others = memories.others.expand(*rows.shape[:2], -1)
+    index = torch.cat([rows, others], dim=2)
+    picked = repeat(index, "b h k -> b k h d", d=keys.shape[-1])
+    kept = None if visible is None else visible.expand(-1, keys.shape[2], -1, -1).gather(3, index[:, :, None])
+    return keys.gather(1, picked), values.gather(1, picked), kept

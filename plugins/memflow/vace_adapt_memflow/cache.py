@@ -88,8 +88,9 @@ class MemFlowCache:
         memories = None
         if self._sparse is not None:
             tokens = self.ring.frame_tokens
-            frames = step.bank // tokens + self.layout.sink
-            memories = Memories(step.references, frames, tokens, self._sparse)
+            count = step.bank // tokens + self.layout.sink
+            rows = step.references + step.bank + step.visible
+            memories = Memories.between(step.references, count, tokens, rows, self._sparse, step.slots.device)
 
         def layer(index: int) -> LayerCache | MemoryLayer:
             cache = self.ring.layer(index, step, None if references is None else references(index))
