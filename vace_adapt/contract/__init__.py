@@ -6,6 +6,7 @@ Importing them does not import torch, so that ``vace-adapt list`` and ``show`` s
 from __future__ import annotations
 
 from vace_adapt.contract.annotator import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
+from vace_adapt.contract.causal import WAN_1_3B, CausalSettings, LoraSettings
 from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes, ReferenceRoom
 from vace_adapt.contract.declaration import (
     CAPABILITIES,
@@ -34,6 +35,7 @@ from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineP
 
 __all__ = [
     "CAPABILITIES",
+    "WAN_1_3B",
     "Annotator",
     "AnnotatorInfo",
     "AnnotatorSettings",
@@ -46,6 +48,7 @@ __all__ = [
     "CacheOps",
     "Canvas",
     "Capability",
+    "CausalSettings",
     "Chunk",
     "ChunkReport",
     "ChunkShapes",
@@ -56,6 +59,7 @@ __all__ = [
     "HintSource",
     "Hints",
     "Injection",
+    "LoraSettings",
     "NativeVideo",
     "PipelineInfo",
     "PipelineParts",

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from vace_adapt.context.blocks import ContextPath
-from vace_adapt.contract import Backbone
+from vace_adapt.contract import Backbone, CausalSettings, PipelineParts
+from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.text_encoder import Umt5TextEncoder
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -58,6 +59,23 @@ def tiny_text_encoder(seed: int) -> Umt5TextEncoder:
 def tiny_context_path(seed: int, backbone: Backbone = TINY, layers: Sequence[int] = TINY_CONTROL_LAYERS) -> ContextPath:
     """Context blocks for a tiny base. Their output projections are random, not zero, so that hints are felt."""
     return seeded(lambda: ContextPath(backbone, layers), seed, "context")
+
+
+def tiny_causal_parts(settings: CausalSettings, seed: int) -> PipelineParts:
+    """A causal pipeline of these sizes (`vace_tiny_pipeline`): base model, VAE and text encoder drawn from `seed`."""
+    return PipelineParts(
+        model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
+        layout="native",
+        settings=settings,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        backbone=TINY,
+        vae=tiny_vae(seed),
+        text_encoder=tiny_text_encoder(seed),
+        draws=len(settings.denoising_steps),
+        control_layers=TINY_CONTROL_LAYERS,
+        trained=False,
+    )
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
