@@ -22,6 +22,9 @@ CLEAN, RECACHE, REBUILD = -1, -2, -3
 Source = Callable[[int, int], HintSource | None]
 """Chunk and number of the pass to its hints."""
 
+Prompts = Mapping[int, str | Sequence[str]]
+"""By the chunk from which they hold; one for all rows, or one for each."""
+
 PROMPT = "a red ball"
 
 
@@ -32,7 +35,7 @@ class Script:
     Attributes:
         seeds: of the noise, one for each batch row.
         seeds_at: other ones, from a chunk on.
-        prompts: by the chunk from which they hold; one for all rows, or one for each.
+        prompts: of its chunks.
         source: hints of the passes.
         keep: what becomes of an estimate of a chunk's finished latents.
         reanchor: what the memory is rebuilt from, by chunk and row.
@@ -41,7 +44,7 @@ class Script:
 
     seeds: Sequence[int] = (0,)
     seeds_at: Mapping[int, Sequence[int]] = field(default_factory=dict)
-    prompts: Mapping[int, str | Sequence[str]] = field(default_factory=lambda: {0: PROMPT})
+    prompts: Prompts = field(default_factory=lambda: {0: PROMPT})
     source: Source = lambda chunk, step: None
     keep: Callable[[int, Tensor], Tensor] = lambda chunk, latents: latents
     reanchor: Mapping[int, Mapping[int, Tensor]] = field(default_factory=dict)

@@ -22,9 +22,7 @@ from vace_adapt.loading import discover, register_plugin
 from vace_adapt.streaming.load import tiny_pipeline
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.validation import validated
-
-REFERENCE = "reference"
-"""The suite's own pipeline, which no distribution has to offer."""
+from vace_adapt_conformance.pytest_plugin import REFERENCE
 
 MakesLive = Callable[[PipelineParts], nn.Module]
 """The parts of a tiny pipeline to a model object of the official repository with the same weights."""

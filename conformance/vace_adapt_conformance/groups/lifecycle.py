@@ -22,9 +22,11 @@ from vace_adapt_conformance.subject import Subject
 @check("lifecycle")
 def interleaved_streams_do_not_meet(subject: Subject) -> None:
     """Two streams of one model, a chunk of each in turn, equal each of them alone, bit for bit."""
-    alone = [_run(subject, Script(seeds=(seed,))).make(3) for seed in (0, 1)]
+    alone = [_finished(subject, Script(seeds=(seed,)), 3) for seed in (0, 1)]
     runs = [_run(subject, Script(seeds=(seed,))) for seed in (0, 1)]
     together = [[run.next() for run in runs] for _ in range(3)]
+    for run in runs:
+        run.finish()
     for row in range(2):
         expect_same([chunks[row] for chunks in together], alone[row], f"stream {row} beside another")
 
@@ -61,10 +63,11 @@ def an_error_comes_through(subject: Subject) -> None:
 @check("lifecycle")
 def the_model_is_left_as_it_was(subject: Subject) -> None:
     """A stream with hints changes no weight, mode, hook or gradient setting of the model."""
-    model = subject.pipe.parts.model
+    pipe = subject.fresh()
+    model = pipe.parts.model
     before, hooks, modes = _state(model), _hooks(model), _modes(model)
     parameters = {name: id(parameter) for name, parameter in model.named_parameters()}
-    run = _run(subject, Script(source=while_denoising(random_hints(subject))))
+    run = Run(pipe, (subject.height, subject.width), Script(source=while_denoising(random_hints(subject))))
     run.make(2)
     run.finish()
     after = model.state_dict()
@@ -85,8 +88,8 @@ def hooks_come_off(subject: Subject) -> None:
         return
     pipe, hints = subject.pipe, random_hints(subject)
     model, layers = pipe.parts.model, tuple(range(pipe.parts.backbone.layers))
-    expected = _run(subject, Script(source=while_denoising(hints))).make(2)
-    bare, before, hooks = _run(subject).make(2), _state(model), _hooks(model)
+    expected = _finished(subject, Script(source=while_denoising(hints)))
+    bare, before, hooks = _finished(subject), _state(model), _hooks(model)
     attachment = Attachment(model, pipe.hooks.locate_blocks(model, pipe.parts.layout), layers)
     try:
         with ExitStack() as inside:
@@ -95,13 +98,13 @@ def hooks_come_off(subject: Subject) -> None:
                 inside.close()
                 inside.enter_context(attachment.running(hints if step >= 0 else None))
 
-            expect_same(_run(subject, Script(source=source)).make(2), expected, "hints through hooks")
+            expect_same(_finished(subject, Script(source=source)), expected, "hints through hooks")
     finally:
         attachment.detach()
     expect(_hooks(model) == hooks, f"the model has {_hooks(model)} hooks after detaching, had {hooks}")
     for name, tensor in model.state_dict().items():
         expect_bits(tensor, before[name], f"after detaching: {name}")
-    expect_same(_run(subject).make(2), bare, "a stream after detaching")
+    expect_same(_finished(subject), bare, "a stream after detaching")
 
 
 @check("lifecycle", "prompt_switch")
@@ -112,6 +115,8 @@ def a_prompt_holds_from_its_chunk_on(subject: Subject) -> None:
     plain, under = _run(subject, watch=True), _run(subject, Script(prompts={0: other}), watch=True)
     made, expected = switched.make(3), plain.make(3)
     under.next()
+    for run in (switched, plain, under):
+        run.finish()
     expect_same(made[:2], expected[:2], "chunks before a prompt switch")
     expect_other(made[2], expected[2], "the chunk of a prompt switch")
     text = under.passes[0].blocks[0][1].text
@@ -129,10 +134,11 @@ def being_told_changes_nothing(subject: Subject) -> None:
         def vace_chunk_done(self, report: Any) -> None:
             told.append(report.index)
 
+    expected = _finished(subject, chunks=3)
     pipe = subject.fresh(hooks=subject.watched([Observer()]))
     with pipe.stream(PROMPT, height=subject.height, width=subject.width, seed=0) as session:
         came = [next(session).latents.clone() for _ in range(3)]
-    expect_same(came, _run(subject).make(3), "a watched stream")
+    expect_same(came, expected, "a watched stream")
     expect(told == [0, 1, 2], f"the observer was told about chunks {told}, expected [0, 1, 2]")
 
 
@@ -161,19 +167,9 @@ def nothing_grows(subject: Subject) -> None:
     most = run.shapes.max_latents
     settled = run.filling + 2 if most is None else max(2, run.filling // 2)
     more = 6 if most is None else max(1, run.filling - settled)
-    for _ in range(settled):
-        run.next()
-        run.chunks_made.clear()
-        run.chunks_made.extend([torch.zeros(0)] * (_ + 1))
-    before = _tensor_bytes()
-    for index in range(more):
-        run.next()
-        run.chunks_made[-1] = torch.zeros(0)
-        run.estimates.clear()
-        run.asked.clear()
-        run.draws.clear()
-        del index
-    after = _tensor_bytes()
+    before = _bytes_after(run, settled)
+    after = _bytes_after(run, more)
+    run.finish()
     expect(after <= before, f"{more} more chunks keep {after - before} more bytes of tensors, expected none")
 
 
@@ -181,10 +177,10 @@ def _run(subject: Subject, script: Script | None = None, *, watch: bool = False)
     return Run(subject.pipe, (subject.height, subject.width), script, watch=watch)
 
 
-def _finished(subject: Subject) -> list[Tensor]:
-    """A stream of two chunks whose loop came to its end."""
-    run = _run(subject)
-    made = run.make(2)
+def _finished(subject: Subject, script: Script | None = None, chunks: int = 2) -> list[Tensor]:
+    """A stream whose loop came to its end."""
+    run = _run(subject, script)
+    made = run.make(chunks)
     run.finish()
     return made
 
@@ -214,6 +210,15 @@ def _modes(model: nn.Module) -> tuple[list[bool], list[bool]]:
 
 def _hooks(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def _bytes_after(run: Run, chunks: int) -> int:
+    """Bytes of all tensors after so many more chunks, of which the suite itself keeps nothing."""
+    for _ in range(chunks):
+        run.next()
+        run.chunks_made[-1] = torch.zeros(0)
+        run.estimates.clear()
+    return _tensor_bytes()
 
 
 def _tensor_bytes() -> int:

@@ -17,7 +17,7 @@ class ReferenceSettings(PipelineSettings):
         context_noise: timestep of clean passes and recaches.
     """
 
-    denoising_steps: tuple[float, ...] = (1000, 750, 500)
+    denoising_steps: tuple[float, ...] = (1000, 500)
     shift: float = 5.0
     chunk_latents: int = 2
     window: int = 6
