@@ -374,7 +374,9 @@ def a_row_is_a_stream(bench):
 def estimates_are_kept(bench):
     """All but the last."""
     bench.patch(
-        Loop, "make", lambda real: lambda self, chunk: real(self, Proxy(chunk, {"keep": _not_the_last(len(self.schedule))}))
+        Loop,
+        "make",
+        lambda real: lambda self, chunk: real(self, Proxy(chunk, {"keep": _not_the_last(len(self.schedule))})),
     )
 
 
@@ -740,5 +742,3 @@ def _with_text(chunk, text):
     changed = Proxy(chunk, {})
     changed.__dict__["text"] = text
     return changed
-
-

@@ -23,7 +23,7 @@ _HOMES = {
     "run": "runner",
 }
 
-__all__ = ["Check", "Outcome", "Report", "Result", "Subject", "all_checks", "open_subject", "run"]  # noqa: F822
+__all__ = ["Check", "Outcome", "Report", "Result", "Subject", "all_checks", "open_subject", "run"]
 
 
 def __getattr__(name: str) -> object:

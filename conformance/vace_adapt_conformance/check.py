@@ -36,6 +36,7 @@ class Check:
         name: unique.
         statement: what must hold, in one line.
         needs: capabilities without which it says nothing.
+        telling: whether it fails where its capabilities are not there; one that holds then, too, is not run.
         function: raises AssertionError with one line: what came, what was expected.
     """
 
@@ -43,6 +44,7 @@ class Check:
     name: str
     statement: str
     needs: tuple[str, ...]
+    telling: bool
     function: Callable[[Subject], None]
 
 
@@ -64,12 +66,15 @@ CHECKS: dict[str, Check] = {}
 """Every check by name, in the order of definition; filled when the modules of `vace_adapt_conformance.groups` load."""
 
 
-def check(group: str, *needs: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+def check(
+    group: str, *needs: str, telling: bool = True
+) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
     """Register a function as a check; the first line of its docstring is the statement.
 
     Args:
         group: one of `GROUPS`.
         needs: capabilities it is about.
+        telling: see `Check`.
     """
 
     def register(function: Callable[[Subject], None]) -> Callable[[Subject], None]:
@@ -77,7 +82,7 @@ def check(group: str, *needs: str) -> Callable[[Callable[[Subject], None]], Call
         assert group in GROUPS
         assert name not in CHECKS, name
         statement = (function.__doc__ or "").split("\n\n")[0]
-        CHECKS[name] = Check(group, name, " ".join(statement.split()), needs, function)
+        CHECKS[name] = Check(group, name, " ".join(statement.split()), needs, telling, function)
         return function
 
     return register

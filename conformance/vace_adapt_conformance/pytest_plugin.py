@@ -1,4 +1,4 @@
-"""``--pipeline`` for pytest. Importing this module imports no torch: pytest loads it wherever the suite is installed."""
+"""``--pipeline`` for pytest, which loads this module wherever the suite is installed: it imports no torch."""
 
 from __future__ import annotations
 

@@ -49,14 +49,15 @@ def _outcome(check: Check, subject: Subject) -> tuple[Outcome, str]:
         if capability.support is Support.UNSUPPORTED:
             return Outcome.UNSUPPORTED, f"{need}: {capability.reason}"
     pending = [(need, one.reason) for need, one in declared if one.support is Support.NOT_IMPLEMENTED]
+    declined = Outcome.NOT_IMPLEMENTED, "; ".join(f"{need}: {why}" for need, why in pending)
+    if pending and not check.telling:
+        return declined
     try:
         with torch.no_grad():
             check.function(subject)
     except Exception as error:
         outcome, reason = _what_stopped(error)
-        if pending and outcome is Outcome.FAILED:
-            return Outcome.NOT_IMPLEMENTED, "; ".join(f"{need}: {why}" for need, why in pending)
-        return outcome, reason
+        return declined if pending and outcome is Outcome.FAILED else (outcome, reason)
     if pending:
         names = " and ".join(need for need, _ in pending)
         return Outcome.FAILED, f"passes, but {names} is declared not implemented: declare it full"

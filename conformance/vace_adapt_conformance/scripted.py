@@ -1,5 +1,7 @@
-"""Streams that the suite itself drives: what core's session gives to a plugin's loop is scripted here, and every pass of
-the model is written down by hooks of `torch.nn`, which know nothing of the plugin but where its blocks are.
+"""Streams that the suite itself drives.
+
+What core's session gives to a plugin's loop is scripted here, and every pass of the model is written down by hooks of
+`torch.nn`, which know nothing of the plugin but where its blocks are.
 """
 
 from __future__ import annotations
@@ -237,7 +239,9 @@ class Run:
         handles = [embedding.register_forward_pre_hook(self._begin)]
         for index, site in enumerate(blocks.sites):
             handles.append(
-                model.get_submodule(site.path).register_forward_pre_hook(self._enter(index, site.read), with_kwargs=True)
+                model.get_submodule(site.path).register_forward_pre_hook(
+                    self._enter(index, site.read), with_kwargs=True
+                )
             )
         for handle in handles:
             stack.callback(handle.remove)

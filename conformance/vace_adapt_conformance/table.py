@@ -37,7 +37,9 @@ def table(reports: Sequence[Report]) -> str:
         group = check.group
         statement = check.statement.replace("|", "\\|")
         lines.append(f"| {shown} | {statement} | {' | '.join(MARKS[result.outcome] for result in results)} |")
-    counts = [f"{sum(one.outcome is Outcome.PASSED for one in report.results)}/{len(report.results)}" for report in reports]
+    counts = [
+        f"{sum(one.outcome is Outcome.PASSED for one in report.results)}/{len(report.results)}" for report in reports
+    ]
     lines.append(f"| | passed | {' | '.join(counts)} |")
     reasons: dict[str, None] = {}
     for report in reports:
@@ -56,7 +58,9 @@ def write(file: Path, made: str) -> None:
     text = file.read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- conformance -->\n).*?(<!-- end -->)", re.DOTALL)
     if not marks.search(text):
-        raise InputError(f"{file} has no place for the table: <!-- conformance --> and <!-- end --> on lines of their own")
+        raise InputError(
+            f"{file} has no place for the table: <!-- conformance --> and <!-- end --> on lines of their own"
+        )
     file.write_text(marks.sub(lambda found: f"{found[1]}{made}\n{found[2]}", text, count=1), encoding="utf-8")
 
 

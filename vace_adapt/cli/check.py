@@ -12,7 +12,9 @@ from vace_adapt.cli.status import COMPARISON_FAILED, DONE
 from vace_adapt.errors import InputError
 
 
-def check_command(name: str, *, json_file: str | None, html_file: str | None, layout: str | None, live: str | None) -> int:
+def check_command(
+    name: str, *, json_file: str | None, html_file: str | None, layout: str | None, live: str | None
+) -> int:
     """Print the table of a pipeline; 1 if a check failed or a hook is missing."""
     if find_spec("vace_adapt_conformance") is None:
         raise InputError("vace-adapt check needs the conformance suite: pip install vace-adapt-conformance")
@@ -20,7 +22,9 @@ def check_command(name: str, *, json_file: str | None, html_file: str | None, la
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise InputError(f"{file} cannot be written: there is no folder {Path(file).absolute().parent}")
     if (layout is None) != (live is None):
-        raise InputError("--layout and --live belong together: the layout of a live model, and MODULE:FUNCTION to make it")
+        raise InputError(
+            "--layout and --live belong together: the layout of a live model, and MODULE:FUNCTION to make it"
+        )
     import torch
 
     from vace_adapt_conformance import open_subject, run

@@ -46,7 +46,9 @@ def blocks_run_in_order(subject: Subject) -> None:
     passes = len(run.asked)
     expect(passes > 0, "the loop asked for no hints, neither for a denoise step nor for a clean pass")
     expected = list(range(len(blocks.sites))) * (len(ran) // len(blocks.sites))
-    expect(ran == expected, f"blocks ran in the order {ran[: len(blocks.sites)]}, expected {expected[: len(blocks.sites)]}")
+    expect(
+        ran == expected, f"blocks ran in the order {ran[: len(blocks.sites)]}, expected {expected[: len(blocks.sites)]}"
+    )
 
 
 @check("blocks")
@@ -68,7 +70,10 @@ def writing_back_is_the_identity(subject: Subject) -> None:
     """``write(out, hidden(out))`` is ``out``, bit for bit and of the same structure."""
     for index, (site, output) in enumerate(_outputs(subject)):
         again = site.write(output, site.hidden(output))
-        expect(type(again) is type(output), f"block {index}: write gives {type(again).__name__}, the block {type(output).__name__}")
+        expect(
+            type(again) is type(output),
+            f"block {index}: write gives {type(again).__name__}, the block {type(output).__name__}",
+        )
         for came, expected in zip(_tensors(again), _tensors(output), strict=True):
             expect_bits(came, expected, f"block {index}: write(out, hidden(out))")
 
@@ -84,7 +89,7 @@ def what_is_written_is_read(subject: Subject) -> None:
 
 @check("blocks")
 def inputs_have_their_shapes(subject: Subject) -> None:
-    """``read`` gives hidden [B, L, D], modulation [B, 6, D] and text [B, T, D] at every block, L being the chunk's tokens."""
+    """``read`` gives the chunk's tokens [B, L, D], modulation [B, 6, D] and text [B, T, D] at every block."""
     run = Run(subject.pipe, (subject.height, subject.width), watch=True)
     run.next()
     width = subject.pipe.parts.backbone.dim
@@ -95,7 +100,9 @@ def inputs_have_their_shapes(subject: Subject) -> None:
             ("modulation", inputs.modulation, (1, 6, width)),
             ("text", inputs.text, (1, inputs.text.shape[-2], width)),
         ):
-            expect(tuple(came.shape) == expected, f"block {index}: {name} is {list(came.shape)}, expected {list(expected)}")
+            expect(
+                tuple(came.shape) == expected, f"block {index}: {name} is {list(came.shape)}, expected {list(expected)}"
+            )
 
 
 @check("blocks")

@@ -14,7 +14,7 @@ from vace_adapt_conformance.subject import Subject
 
 @check("cache")
 def memory_is_fixed(subject: Subject) -> None:
-    """The memory is the same tensors at the same addresses from the first chunk on, full or not, with hints or without."""
+    """The memory is the same tensors at the same addresses for the whole stream, full or not, with hints."""
     run = _run(subject, Script(source=while_denoising(random_hints(subject))))
     before = _places(run)
     for index in range(run.filling + 1 if run.shapes.max_latents is None else run.filling):
@@ -22,7 +22,9 @@ def memory_is_fixed(subject: Subject) -> None:
         now = _places(run)
         expect(now.keys() == before.keys(), f"chunk {index}: tensors {sorted(now.keys() ^ before.keys())} came or went")
         moved = [name for name in now if now[name] != before[name]]
-        expect(not moved, f"chunk {index}: {moved[:1]} is another tensor, or of another size, than when the stream began")
+        expect(
+            not moved, f"chunk {index}: {moved[:1]} is another tensor, or of another size, than when the stream began"
+        )
 
 
 @check("cache")
@@ -37,9 +39,14 @@ def positions_are_the_frames_held(subject: Subject) -> None:
         held = [frame for frame in positions if frame != -1]
         expect(len(positions) == slots, f"positions names {len(positions)} slots, the layout has {slots}")
         expect(len(set(held)) == len(held), f"after chunk {index} a latent frame is held twice: {positions}")
-        expect(all(0 <= frame < end for frame in held), f"after chunk {index}, {end} latent frames, positions are {positions}")
+        expect(
+            all(0 <= frame < end for frame in held),
+            f"after chunk {index}, {end} latent frames, positions are {positions}",
+        )
         newest = range(max(run.shapes.time.latent_start(index), end - slots), end)
-        expect(set(newest) <= set(held), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}")
+        expect(
+            set(newest) <= set(held), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}"
+        )
 
 
 @check("cache", "sink")
@@ -54,7 +61,7 @@ def the_sink_stays(subject: Subject) -> None:
     expect(expected <= set(held), f"after {run.filling} chunks the sink {sorted(expected)} is not held: {held}")
 
 
-@check("cache", "window")
+@check("cache", "window", telling=False)
 def the_oldest_leaves_first(subject: Subject) -> None:
     """Outside sink and bank the memory holds the newest latent frames, as many as it has slots for."""
     run = _run(subject)
@@ -75,7 +82,7 @@ def clean_pass_is_hint_free(subject: Subject) -> None:
     _as_bare(subject, Script().prompts, made, memory)
 
 
-@check("cache", "clean_pass", "preserve_latents", "prompt_switch")
+@check("cache", "clean_pass", "preserve_latents", "prompt_switch", telling=False)
 def recache_is_hint_free(subject: Subject) -> None:
     """Behind controlled chunks a prompt switch leaves what the bare base leaves for the same latents, bit for bit."""
     prompts = {0: "a red ball", 2: "two dogs run"}
@@ -110,12 +117,14 @@ def snapshots_hold_everything(subject: Subject) -> None:
     now = run.cache.tensors()
     for name, tensor in before.items():
         expect_bits(now[name], tensor, f"{name}, snapshot put back")
-    expect(list(run.cache.positions()) == positions, f"positions put back are {run.cache.positions()}, were {positions}")
+    expect(
+        list(run.cache.positions()) == positions, f"positions put back are {run.cache.positions()}, were {positions}"
+    )
 
 
 @check("cache")
 def the_memory_is_all_there_is(subject: Subject) -> None:
-    """A stream goes on from a snapshot of another stream as that one does, bit for bit: nothing else outlives a chunk."""
+    """A stream goes on from another stream's snapshot as that one does, bit for bit: nothing else outlives a chunk."""
     one = _run(subject)
     one.make(2)
     kept = one.cache.snapshot()
@@ -158,7 +167,7 @@ def _controlled(subject: Subject, prompts: Prompts, *, until: int) -> tuple[list
 
 
 def _as_bare(subject: Subject, prompts: Prompts, made: list[Tensor], memory: dict[str, Tensor]) -> None:
-    """The same chunks without hints: ``chunk.keep`` puts the finished latents of the controlled stream in their place."""
+    """The same chunks without hints: ``chunk.keep`` puts the controlled stream's finished latents in their place."""
     bare = _run(subject, Script(keep=lambda chunk, latents: made[chunk].clone(), prompts=prompts))
     expect_same(bare.make(3), made, "the bare stream over the controlled one's latents")
     now = bare.cache.tensors()

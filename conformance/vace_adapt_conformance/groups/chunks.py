@@ -20,7 +20,10 @@ def chunks_have_their_shapes(subject: Subject) -> None:
     for index, latents in enumerate(run.make(3)):
         expected = run.shapes.latent_shape(1, index)
         expect(tuple(latents.shape) == expected, f"chunk {index} is {list(latents.shape)}, expected {list(expected)}")
-        expect(latents.dtype == subject.pipe.parts.dtype, f"chunk {index} is {latents.dtype}, expected {subject.pipe.parts.dtype}")
+        expect(
+            latents.dtype == subject.pipe.parts.dtype,
+            f"chunk {index} is {latents.dtype}, expected {subject.pipe.parts.dtype}",
+        )
         expect(bool(torch.isfinite(latents).all()), f"chunk {index} has values that are not finite")
 
 
@@ -51,7 +54,9 @@ def sizes_that_do_not_fit_are_refused(subject: Subject) -> None:
         except InputError as error:
             expect(str(number) in str(error), f"{height}x{width} is refused without the number {number}: {error}")
         else:
-            raise AssertionError(f"{height}x{width} pixels were taken, expected an InputError: the unit is {rows}x{columns}")
+            raise AssertionError(
+                f"{height}x{width} pixels were taken, expected an InputError: the unit is {rows}x{columns}"
+            )
 
 
 @check("chunks")
@@ -124,9 +129,13 @@ def estimates_are_kept(subject: Subject) -> None:
     for index, latents in enumerate(run.make(2)):
         steps = sum(one.chunk == index and one.step >= 0 for one in run.asked)
         count = len([at for at, _ in run.estimates if at == index])
-        expect(count >= steps, f"chunk {index}: {count} estimates went through chunk.keep, expected one a step: {steps}")
+        expect(
+            count >= steps, f"chunk {index}: {count} estimates went through chunk.keep, expected one a step: {steps}"
+        )
         left = latents[..., : latents.shape[-1] // 2]
-        expect(bool((left == 0.25).all()), f"chunk {index}: what chunk.keep put in place is not in the finished latents")
+        expect(
+            bool((left == 0.25).all()), f"chunk {index}: what chunk.keep put in place is not in the finished latents"
+        )
         for asked in (one for one in run.asked if one.chunk == index and one.step > 0):
             came = run.pass_of(index, asked.step).latents[..., : latents.shape[-1] // 2]
             noise = run.noise(index, asked.step)[..., : latents.shape[-1] // 2]

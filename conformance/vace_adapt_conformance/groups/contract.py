@@ -19,6 +19,8 @@ from vace_adapt_conformance.subject import Subject
 @check("contract")
 def plugin_loads(subject: Subject) -> None:
     """Hooks have the contract's names and arguments; name and HOOK_API are this pipeline's and this core's."""
+    if subject.missing:
+        raise NotImplementedError(", ".join(subject.missing))
     try:
         _ = subject.hooks
     except PluginError as error:

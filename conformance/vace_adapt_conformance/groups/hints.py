@@ -37,7 +37,7 @@ def zero_hints_change_nothing(subject: Subject) -> None:
 
 @check("hints")
 def a_hint_lands_behind_its_block(subject: Subject) -> None:
-    """The hint of block j is added to block j's output: nothing before it changes, and block j+1 gets it, bit for bit."""
+    """A hint is added to its block's output: nothing before it changes, and the next block gets it, bit for bit."""
     bare, layers = _first_pass(subject, None), subject.pipe.parts.backbone.layers
     for layer in hinted(subject):
         amount = 1.0 + layer
@@ -49,7 +49,9 @@ def a_hint_lands_behind_its_block(subject: Subject) -> None:
         for block in range(layer + 1):
             expect_bits(came(block), bare(block), f"a hint for block {layer}: what enters block {block}")
         if layer + 1 < layers:
-            expect_bits(came(layer + 1), bare(layer + 1) + amount, f"a hint for block {layer}: what enters block {layer + 1}")
+            expect_bits(
+                came(layer + 1), bare(layer + 1) + amount, f"a hint for block {layer}: what enters block {layer + 1}"
+            )
 
 
 @check("hints")
@@ -115,7 +117,7 @@ def a_hint_of_another_length_is_refused(subject: Subject) -> None:
 
 @check("hints", "preserve_latents")
 def sigma_is_the_noise_level(subject: Subject) -> None:
-    """Steps are asked for in order, at falling noise levels in [0, 1]; what runs at step i is the estimate at that level."""
+    """Steps are asked for in order, at falling noise levels; what a step runs on is the estimate at its level."""
     run = _run(subject, watch=True)
     run.make(2)
     for chunk in range(2):
@@ -130,7 +132,11 @@ def sigma_is_the_noise_level(subject: Subject) -> None:
             clean, noise = estimates[step.step - 1], run.noise(chunk, step.step)
             expected = (1 - step.sigma) * clean + step.sigma * noise
             apart = float((run.pass_of(chunk, step.step).latents - expected).abs().max())
-            expect(apart < 1e-3, f"chunk {chunk}, step {step.step}: latents are {apart:.3g} off (1-s)*clean + s*noise at s={step.sigma:.4g}")
+            expect(
+                apart < 1e-3,
+                f"chunk {chunk}, step {step.step}: latents are {apart:.3g} off "
+                f"(1-s)*clean + s*noise at s={step.sigma:.4g}",
+            )
 
 
 @check("hints", "clean_pass")
@@ -176,5 +182,3 @@ def _streamed(pipe: object, subject: Subject, *, control: bool = False, **option
 
 def _fields(inputs: BlockInputs) -> tuple[Tensor, Tensor, Tensor]:
     return inputs.hidden, inputs.modulation, inputs.text
-
-

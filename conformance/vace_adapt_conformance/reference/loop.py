@@ -21,9 +21,7 @@ class Loop:
         self.model = parts.model
         self.memory = memory
         self.context_noise = settings.context_noise
-        self.schedule = FewStepSchedule(
-            settings.denoising_steps, shift=settings.shift, warp=False, device=parts.device
-        )
+        self.schedule = FewStepSchedule(settings.denoising_steps, shift=settings.shift, warp=False, device=parts.device)
 
     def switch(self, chunk: Chunk) -> None:
         """Take over the chunk's prompt; past the first chunk, rewrite the cache under it, all but the sink."""
@@ -83,9 +81,7 @@ class Loop:
 
     def run(self, latents, timestep, layers, hints) -> Tensor:
         """One call of the model."""
-        return self.model(
-            latents, self.schedule.tensor(timestep, latents.shape[0]), self.memory.text, layers, hints
-        )
+        return self.model(latents, self.schedule.tensor(timestep, latents.shape[0]), self.memory.text, layers, hints)
 
 
 def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:

@@ -20,9 +20,7 @@ class Memory:
     some are reserved.
     """
 
-    def __init__(
-        self, parts: PipelineParts, shapes: ChunkShapes, batch: int, references: ReferenceRoom | None
-    ) -> None:
+    def __init__(self, parts: PipelineParts, shapes: ChunkShapes, batch: int, references: ReferenceRoom | None) -> None:
         settings, backbone = parts.settings, parts.backbone
         rope = RotaryGrid(backbone.head_dim, shapes.grid, parts.device)
         sizes: Any = {

@@ -68,25 +68,9 @@ def vace_load_pipeline():
 
 @hookimpl
 def vace_tiny_pipeline(settings, seed):
-    import torch
+    from vace_adapt.embedded.tiny import tiny_wan_parts
 
-    from vace_adapt.contract import PipelineParts
-    from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_text_encoder, tiny_vae
-    from vace_adapt.models.causal_wan import CausalWan
-
-    return PipelineParts(
-        model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
-        layout="native",
-        settings=settings,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        backbone=TINY,
-        vae=tiny_vae(seed),
-        text_encoder=tiny_text_encoder(seed),
-        draws=len(settings.denoising_steps),
-        control_layers=TINY_CONTROL_LAYERS,
-        trained=False,
-    )
+    return tiny_wan_parts(settings, seed, draws=len(settings.denoising_steps))
 
 
 @hookimpl
