@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from vace_adapt.contract import BlockInputs, HintSource, ReferenceRoom
+from vace_adapt.contract import BlockInputs, Chunk, HintSource, ReferenceRoom
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.pipeline import Pipeline
 
@@ -150,10 +150,10 @@ class Run:
 
     # --- what the loop sees -------------------------------------------------------------------------------------------
 
-    def chunks(self) -> Iterator[ScriptedChunk]:
+    def chunks(self) -> Iterator[Chunk]:
         while self._staged is not None:
             chunk, self._staged = self._staged, None
-            yield chunk
+            yield cast(Chunk, chunk)
 
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
         attachment = self.pipe.attachment

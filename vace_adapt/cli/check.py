@@ -27,7 +27,8 @@ def check_command(
         )
     import torch
 
-    from vace_adapt_conformance import open_subject, run
+    from vace_adapt_conformance.runner import run
+    from vace_adapt_conformance.subject import open_subject
 
     torch.set_num_threads(1)  # in models this small, threads only wait for each other
     report = run(open_subject(name, layout=layout, live=None if live is None else _function(live)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,9 +77,9 @@ def noise_is_the_chunks_own(subject: Subject) -> None:
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            before = (torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate())
+            before = (torch.get_rng_state(), _numpy_state(), random.getstate())
             made.append(_run(subject).make(2))
-            after = (torch.get_rng_state(), np.random.get_state()[1], random.getstate())
+            after = (torch.get_rng_state(), _numpy_state(), random.getstate())
         expect(torch.equal(before[0], after[0]), "the loop drew from torch's global generator: use chunk.noise")
         expect(bool((before[1] == after[1]).all()), "the loop drew from numpy's global generator: use chunk.noise")
         expect(before[2] == after[2], "the loop drew from Python's global generator: use chunk.noise")
@@ -145,3 +146,9 @@ def estimates_are_kept(subject: Subject) -> None:
 
 def _run(subject: Subject, script: Script | None = None) -> Run:
     return Run(subject.pipe, (subject.height, subject.width), script)
+
+
+def _numpy_state() -> np.ndarray[Any, Any]:
+    """A copy of the state of numpy's global generator."""
+    state: Any = np.random.get_state()
+    return state[1].copy()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vace_adapt.contract import BlockInputs, HintSource
+from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt_conformance.check import check, expect, expect_bits, expect_same
 from vace_adapt_conformance.inputs import frames, picture
 from vace_adapt_conformance.scripted import CLEAN, Run, Script
@@ -145,7 +147,11 @@ def clean_pass_takes_its_hints(subject: Subject) -> None:
     calls: list[int] = []
 
     def source(chunk: int, step: int) -> HintSource | None:
-        return made_by(lambda hidden: calls.append(chunk) or {}) if step == CLEAN else None
+        def hints(inputs: BlockInputs) -> dict[int, Tensor]:
+            calls.append(chunk)
+            return {}
+
+        return HintSource(hints) if step == CLEAN else None
 
     run = _run(subject, Script(source=source))
     run.make(2)
@@ -169,7 +175,7 @@ def _first_pass(subject: Subject, source: HintSource | None) -> Callable[[int], 
     return run.passes[0].hidden
 
 
-def _streamed(pipe: object, subject: Subject, *, control: bool = False, **options: object) -> list[Tensor]:
+def _streamed(pipe: Pipeline, subject: Subject, *, control: bool = False, **options: Any) -> list[Tensor]:
     """Three chunks of a stream through core's own session."""
     with pipe.stream("a red ball", height=subject.height, width=subject.width, **options) as session:
         made = []

@@ -30,7 +30,8 @@ def reanchoring_forgets_the_past(subject: Subject) -> None:
 def reanchoring_is_felt(subject: Subject) -> None:
     """The rebuilt memory depends on the latents it is rebuilt from."""
     one, other = (_rebuilt(subject, _newest(subject, seed), 0) for seed in (0, 1))
-    expect_other(*(run.make(_at(run) + 1)[-1] for run in (one, other)), "the chunk after re-anchoring on other latents")
+    made = [run.make(_at(run) + 1)[-1] for run in (one, other)]
+    expect_other(made[0], made[1], "the chunk after re-anchoring on other latents")
 
 
 @check("cache", "reanchor")

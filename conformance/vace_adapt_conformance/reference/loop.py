@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vace_adapt.cache.ring import LayerCache
+from vace_adapt.cache.ring import LayerCache, SlotLayer
 from vace_adapt.contract import Chunk, HintSource, PipelineParts, SlotReferences, Stream
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_conformance.reference.memory import Memory
@@ -70,7 +70,7 @@ class Loop:
         step = ring.chunk_pass(start, frames, references.count)
         return self.run(latents, timestep, lambda layer: ring.layer(layer, step, made(layer)), hints)
 
-    def made_of(self, references: SlotReferences, timestep: float) -> Callable:
+    def made_of(self, references: SlotReferences, timestep: float) -> Callable[[int], SlotLayer]:
         """Keys and values that each block makes of the references; the base runs over them only if they are new."""
 
         def run(layers: Callable[[int], LayerCache]) -> None:
