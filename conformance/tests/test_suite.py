@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -223,7 +224,9 @@ def test_table(few, subject, tmp_path):
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     plugin = ["-p", "vace_adapt_conformance.pytest_plugin", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", "-q", *plugin, "--pyargs", "vace_adapt_conformance", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    path = os.pathsep.join(folder for folder in sys.path if folder)
+    alone = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=alone, check=False)
 
 
 def test_pytest_runs_the_same_checks():

@@ -46,7 +46,7 @@ def test_it_is_small():
     assert f"in {len(lines)} lines of Python" in PAGE.read_text()
 
 
-@pytest.mark.parametrize("check", all_checks(), ids=lambda check: check.name)
+@pytest.mark.parametrize("check", list(all_checks()), ids=lambda check: check.name)
 def test_conformance(check, subject):
     result = run_check(check, subject)
     assert not result.bad, result.reason
