@@ -153,7 +153,7 @@ class Run:
     def chunks(self) -> Iterator[Chunk]:
         while self._staged is not None:
             chunk, self._staged = self._staged, None
-            yield cast(Chunk, chunk)
+            yield cast("Chunk", chunk)
 
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
         attachment = self.pipe.attachment
