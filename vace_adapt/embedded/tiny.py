@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from vace_adapt.context.blocks import ContextPath
-from vace_adapt.contract import Backbone, CausalSettings, PipelineParts
+from vace_adapt.contract import Backbone, PipelineParts, PipelineSettings
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.text_encoder import Umt5TextEncoder
 
@@ -61,8 +61,13 @@ def tiny_context_path(seed: int, backbone: Backbone = TINY, layers: Sequence[int
     return seeded(lambda: ContextPath(backbone, layers), seed, "context")
 
 
-def tiny_causal_parts(settings: CausalSettings, seed: int) -> PipelineParts:
-    """A causal pipeline of these sizes (`vace_tiny_pipeline`): base model, VAE and text encoder drawn from `seed`."""
+def tiny_wan_parts(settings: PipelineSettings, seed: int, draws: int) -> PipelineParts:
+    """The tiny pipeline of a plugin whose base model is a native `CausalWan`; see the hook `vace_tiny_pipeline`.
+
+    Args:
+        settings, seed: as the hook got them.
+        draws: noise draws a chunk uses.
+    """
     return PipelineParts(
         model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
         layout="native",
@@ -72,7 +77,7 @@ def tiny_causal_parts(settings: CausalSettings, seed: int) -> PipelineParts:
         backbone=TINY,
         vae=tiny_vae(seed),
         text_encoder=tiny_text_encoder(seed),
-        draws=len(settings.denoising_steps),
+        draws=draws,
         control_layers=TINY_CONTROL_LAYERS,
         trained=False,
     )

@@ -77,9 +77,9 @@ def vace_load_pipeline(settings, weights, device, dtype, model, layout):
 
 @hookimpl
 def vace_tiny_pipeline(settings, seed):
-    from vace_adapt.embedded.tiny import tiny_causal_parts
+    from vace_adapt.embedded.tiny import tiny_wan_parts
 
-    return tiny_causal_parts(settings, seed)
+    return tiny_wan_parts(settings, seed, draws=len(settings.denoising_steps))
 
 
 @hookimpl
