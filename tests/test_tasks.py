@@ -73,10 +73,17 @@ def test_task(task, folder, weights, tmp_path, monkeypatch, capsys):
 def test_switches_change_anything_from_a_chunk_on(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     switches = (
-        "switches=[{chunk: 1, prompt: a blue cube, references: [{image: b.png, scale: 0.5}], scale: {control: 0.5}, "
+        "switches=[{chunk: 1, prompt: a blue ball on forest floor, references: [{image: b.png, scale: 0.5}], scale: {control: 0.5}, "
         "controls: {structure: [gray]}}]"
     )
-    given = ["task=canny", "input=video.mp4", "references=[a.png]", "area=1536", "seed=3"]
+    given = [
+        "task=canny",
+        "input=video.mp4",
+        "references=[a.png]",
+        "area=1536",
+        "seed=3",
+        "prompt=a red ball on navy floor",
+    ]
     for name, more in (("with", [switches]), ("without", [])):
         assert main(["run", *given, *more, f"output.folder={tmp_path}/{name}"]) == 0
     made = [frames(tmp_path / name / "output.mp4").astype(int) for name in ("with", "without")]

@@ -25,6 +25,7 @@ DOCS = ROOT / "docs"
 BAR, BAR_DB = 0.9, -2.0
 """Of batch VACE's score that streaming should reach; of a score in dB, how far below it may be."""
 
+LONG_STREAMS = "What does a long stream lose, and does re-anchoring help?"
 TAIL = 20
 """Chunks at either end of a long stream that are compared."""
 
@@ -33,13 +34,17 @@ def main() -> None:
     """Make the page, the plots and the table."""
     cells = {table.name: found(table) for table in TABLES}
     DOCS.mkdir(exist_ok=True)
-    drift = json.loads(DRIFT.read_text())
     parts = [_introduction(), _main(cells[MAIN.name]), "![scores](fidelity.png)\n", _bars(cells[MAIN.name])]
-    parts += [_section(table, cells[table.name]) for table in TABLES if table is not MAIN]
-    parts.append(_drift(drift))
+    parts += [
+        _section(table, cells[table.name]) for table in TABLES if table is not MAIN and rows(table, cells[table.name])
+    ]
+    if DRIFT.exists():
+        drift = json.loads(DRIFT.read_text())
+        parts.append(_drift(drift))
+        plot_drift(drift, DOCS / "drift.png")
+    parts.append(_missing(cells))
     (DOCS / "fidelity.md").write_text("\n".join(parts))
     plot_scores(cells[MAIN.name], DOCS / "fidelity.png")
-    plot_drift(drift, DOCS / "drift.png")
     readme = ROOT / "README.md"
     readme.write_text(filled(readme.read_text(), _main(cells[MAIN.name])))
 
@@ -57,6 +62,11 @@ def found(table: Table) -> Cells:
             if all(score is not None for scores in of_clips for score in scores):
                 cells[case, arm.name] = summary(of_clips)
     return cells
+
+
+def rows(table: Table, cells: Cells) -> list[str]:
+    """Cases for which every arm is measured."""
+    return [case for case in table.cases if all((case, arm.name) in cells for arm in table.arms)]
 
 
 def filled(readme: str, table: str) -> str:
@@ -93,10 +103,9 @@ def _main(cells: Cells) -> str:
         f"| task | score | {' | '.join([*names, *against])} |",
         "| --- | --- |" + " --- |" * (len(names) + len(against)),
     ]
-    for case in MAIN.cases:
-        if all((case, name) in cells for name in names):
-            ratios = [_against(case, cells[case, arm.name], cells[case, BATCH.name]) for arm in STREAMS]
-            lines.append(f"| {case} | {CASES[case].unit} | {' | '.join([_row(case, names, cells), *ratios])} |")
+    for case in rows(MAIN, cells):
+        ratios = [_against(case, cells[case, arm.name], cells[case, BATCH.name]) for arm in STREAMS]
+        lines.append(f"| {case} | {CASES[case].unit} | {' | '.join([_row(case, names, cells), *ratios])} |")
     return "\n".join([*lines, ""])
 
 
@@ -110,10 +119,8 @@ def _bars(cells: Cells) -> str:
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for arm in STREAMS:
-        for case in MAIN.cases:
+        for case in rows(MAIN, cells):
             names = (arm.name, BATCH.name, CHANCE.name, f"{arm.name}, no hints")
-            if any((case, name) not in cells for name in names):
-                continue
             stream, batch, chance, bare = (cells[case, name] for name in names)
             if CASES[case].unit == "dB":
                 off = stream.mean - batch.mean
@@ -134,9 +141,7 @@ def _section(table: Table, cells: Cells) -> str:
         f"| task | score | {' | '.join(names)} |",
         "| --- | --- |" + " --- |" * len(names),
     ]
-    for case in table.cases:
-        if all((case, name) in cells for name in names):
-            lines.append(f"| {case} | {CASES[case].unit} | {_row(case, names, cells)} |")
+    lines += [f"| {case} | {CASES[case].unit} | {_row(case, names, cells)} |" for case in rows(table, cells)]
     return "\n".join([*lines, ""])
 
 
@@ -151,10 +156,17 @@ def _against(case: str, stream: Summary, batch: Summary) -> str:
     return f"{stream.mean - batch.mean:+.1f} dB" if in_db else f"{stream.mean / batch.mean:.2f}"
 
 
+def _missing(cells: dict[str, Cells]) -> str:
+    """What has a command and no answer yet."""
+    asked = [table.question for table in TABLES if not rows(table, cells[table.name])]
+    asked += [] if DRIFT.exists() else [LONG_STREAMS]
+    return "\n".join(["## Not measured yet\n", *(f"- {question}" for question in asked), ""]) if asked else ""
+
+
 def _drift(drift: dict) -> str:
     """Both ends of long streams."""
     lines = [
-        "## What does a long stream lose, and does re-anchoring help?\n",
+        f"## {LONG_STREAMS}\n",
         f"{drift['chunks']} chunks under a depth control; the first and last {TAIL} chunks of "
         f"{len(next(iter(drift['arms'].values())))} streams. Drift is `vace_adapt.streaming.drift`, overlap the "
         "intersection over union with the true things.\n",

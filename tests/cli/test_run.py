@@ -131,9 +131,11 @@ def test_mask_video_mask_image_and_references(tmp_path):
 
 def test_prompt_switches(tmp_path):
     made = []
-    for index, switches in enumerate(("[]", "[{chunk: 1, prompt: a dog}]", "[{chunk: 2, prompt: a dog}]")):
+    first, later = "a red ball on navy floor", "a red ball on forest floor"
+    for index, switches in enumerate(("[]", f"[{{chunk: 1, prompt: {later}}}]", f"[{{chunk: 2, prompt: {later}}}]")):
         folder = tmp_path / str(index)
-        assert main(["run", "task=text", "frames=33", *SMALL, f"switches={switches}", f"output.folder={folder}"]) == 0
+        given = ["task=text", "frames=33", f"prompt={first}", *SMALL, f"switches={switches}"]
+        assert main(["run", *given, f"output.folder={folder}"]) == 0
         info = probe(folder / "output.mp4")
         made.append(np.stack(list(read_frames(info, 32, 48))).astype(int))
     same = [

@@ -20,7 +20,7 @@ from vace_adapt.time_map import TimeMap
 from vace_adapt_longlive.settings import LongLiveSettings
 
 STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
-"""A student of the embedded family's base, distilled to four steps in this pipeline's window."""
+"""A student of the embedded family's base, trained in this pipeline's window."""
 
 _FULL = Capability(support=Support.FULL)
 
