@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ import torch
 from torch import Tensor
 
 from vace_adapt.attention.plain import text_projections
+
+
+_versions = itertools.count(1)
 
 
 class TextLayer(NamedTuple):
@@ -31,7 +35,8 @@ class TextMemory:
         blocks: modules whose ``attn2`` attends to the prompt.
 
     Attributes:
-        version: grows with every prompt written.
+        version: another number with every prompt written, and never that of another memory; 0 while one is still to be
+            written.
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:
@@ -54,23 +59,36 @@ class TextMemory:
             self._layers.append(TextLayer(tokens, key, value))
         return self
 
-    def write(self, text: Tensor) -> None:
-        """Compute every layer's key and value of text tokens [B, T, D]; in place where there are buffers."""
-        self.version += 1
+    def write(self, text: Tensor, rows: slice | None = None) -> None:
+        """Compute every layer's key and value of text tokens [B, T, D]; in place where there are buffers.
+
+        Args:
+            text: the tokens.
+            rows: the batch rows of the buffers that they are for; None for all.
+        """
+        self.version = next(_versions)
         projected = [TextLayer(text, *text_projections(attention, text)) for attention in self._attentions]
         if not self._layers:
             self._layers = projected
             return
         for old, new in zip(self._layers, projected, strict=True):
             for buffer, values in zip(old, new, strict=True):
-                buffer.copy_(values)
+                (buffer if rows is None else buffer[rows]).copy_(values)
+
+    def outdate(self) -> None:
+        """Another prompt is in force, which is still to be written."""
+        self.version = 0
 
     def __getitem__(self, layer: int) -> TextLayer:
         return self._layers[layer]
 
     def row(self, row: int) -> tuple[TextLayer, ...]:
         """The prompt of one batch row, for every block; views."""
-        return tuple(TextLayer(*(tensor[row : row + 1] for tensor in layer)) for layer in self._layers)
+        return self.rows(slice(row, row + 1))
+
+    def rows(self, rows: slice) -> tuple[TextLayer, ...]:
+        """The prompts of some batch rows, for every block; views."""
+        return tuple(TextLayer(*(tensor[rows] for tensor in layer)) for layer in self._layers)
 
     def tensors(self) -> dict[str, Tensor]:
         """The buffers by name."""
@@ -87,12 +105,12 @@ class TextMemory:
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a `snapshot` back into the same buffers."""
-        self.version += 1
+        self.version = next(_versions)
         for name, tensor in self.tensors().items():
             tensor.copy_(snapshot[name])
 
     def reset(self) -> None:
         """No prompt."""
-        self.version += 1
+        self.version = next(_versions)
         for tensor in self.tensors().values():
             tensor.zero_()

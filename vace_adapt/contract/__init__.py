@@ -28,9 +28,18 @@ from vace_adapt.contract.sites import (
     ComputesHints,
     Hints,
     HintSource,
+    Level,
     SlotReferences,
 )
-from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineParts, Stream, TextEncoder
+from vace_adapt.contract.stream import (
+    Chunk,
+    ChunkReport,
+    Comparison,
+    PipelineParts,
+    SourceVideo,
+    Stream,
+    TextEncoder,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -56,12 +65,14 @@ __all__ = [
     "HintSource",
     "Hints",
     "Injection",
+    "Level",
     "NativeVideo",
     "PipelineInfo",
     "PipelineParts",
     "PipelineSettings",
     "ReferenceRoom",
     "SlotReferences",
+    "SourceVideo",
     "Stream",
     "Support",
     "TextEncoder",

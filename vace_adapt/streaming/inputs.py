@@ -228,7 +228,10 @@ class StreamInputs:
     def _composer(self, settings: ControlSettings, before: Sequence[Composer] = ()) -> Composer:
         engine = self.engine
         steps, device = engine.parts.draws, str(engine.device)
-        return Composer(settings, self.shapes, self.batch, steps, device, engine.download, before)
+        starts = engine.parts.starts_from_video
+        return Composer(
+            settings, self.shapes, self.batch, steps, device, engine.download, before, starts_from_video=starts
+        )
 
     def _changed(self, given: Mapping[str, Any]) -> Composing:
         """The newest options with some of them replaced."""
