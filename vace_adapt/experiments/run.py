@@ -116,16 +116,23 @@ def _check_switches(session: Session, settings: RunSettings, source: Source) -> 
 
 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
-    """Feed every chunk what it needs, and take what it makes."""
+    """Feed every chunk what it needs, and take what it makes.
+
+    Where chunks are made together, those behind are fed early, but none at which something changes.
+    """
     moments = source.moments()
     switches = {switch.chunk: switch for switch in settings.switches}
+    fed_chunks = 0
     for index in itertools.count():
         if index in switches:
             _switch(session, switches[index])
-        needed = session.shapes.time.pixels(index)
-        fed = list(itertools.islice(moments, needed))
-        if fed:
-            _feed(session, fed, last=len(fed) < needed)
+        early = range(fed_chunks, index + session.engine.parts.chunks_at_once)
+        for chunk_fed in itertools.takewhile(lambda number: number <= index or number not in switches, early):
+            needed = session.shapes.time.pixels(chunk_fed)
+            fed = list(itertools.islice(moments, needed))
+            if fed:
+                _feed(session, fed, last=len(fed) < needed)
+            fed_chunks += 1
         chunk = next(session, None)
         if chunk is None:
             return

@@ -1,1 +1,1 @@
-"""LongLive as a pipeline of vace-adapt. Importing this package imports no torch."""
+"""StreamDiffusionV2 as a pipeline of vace-adapt. Importing this package imports no torch."""
