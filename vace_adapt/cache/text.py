@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vace_adapt.attention.plain import text_projections
 
-
 _versions = itertools.count(1)
 
 

@@ -66,9 +66,11 @@ class LastHints:
     def tensors(self) -> dict[str, Tensor]:
         """What is kept, by name."""
         sets = [hints for _, hints in self._made.values()]
-        return {f"hints.{layer}": hint for layer, hint in sets[0].items()} if len(sets) == 1 else {
-            f"hints.{i}.{layer}": hint for i, hints in enumerate(sets) for layer, hint in hints.items()
-        }
+        return (
+            {f"hints.{layer}": hint for layer, hint in sets[0].items()}
+            if len(sets) == 1
+            else {f"hints.{i}.{layer}": hint for i, hints in enumerate(sets) for layer, hint in hints.items()}
+        )
 
 
 def _equal(a: StepScales, b: StepScales) -> bool:

@@ -126,8 +126,8 @@ class Chunk(Protocol):
         references have computed; with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
 
         Steps of one chunk are asked for in order. A pass may have rows of several chunks, each at another step
-        (``stream_batch``): every chunk's source is then called with its own rows of the `BlockInputs`, its B rows and no
-        others, and the hints of all are put together again by row; rows whose source is None get zeros.
+        (``stream_batch``): every chunk's source is then called with its own B rows of the `BlockInputs`, and the hints
+        of all are put together again by row; rows whose source is None get zeros.
         """
         ...
 

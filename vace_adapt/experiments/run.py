@@ -122,17 +122,16 @@ def _stream(session: Session, settings: RunSettings, source: Source, output: Out
     """
     moments = source.moments()
     switches = {switch.chunk: switch for switch in settings.switches}
-    fed_chunks = 0
+    at_once, fed = session.engine.parts.chunks_at_once, 0
     for index in itertools.count():
         if index in switches:
             _switch(session, switches[index])
-        early = range(fed_chunks, index + session.engine.parts.chunks_at_once)
-        for chunk_fed in itertools.takewhile(lambda number: number <= index or number not in switches, early):
-            needed = session.shapes.time.pixels(chunk_fed)
-            fed = list(itertools.islice(moments, needed))
-            if fed:
-                _feed(session, fed, last=len(fed) < needed)
-            fed_chunks += 1
+        while fed <= index or (fed < index + at_once and fed not in switches):
+            needed = session.shapes.time.pixels(fed)
+            given = list(itertools.islice(moments, needed))
+            if given:
+                _feed(session, given, last=len(given) < needed)
+            fed += 1
         chunk = next(session, None)
         if chunk is None:
             return

@@ -117,7 +117,7 @@ class CausalWan(WanTransformer3DModel):
             latents: [B, C, F, h, w] noisy (or clean) latents.
             timestep: float32 [B] in [0, 1000], one for each row.
             text: the prompt in force, by block.
-            layer_cache: layer index to that layer's memory for this pass, a `vace_adapt.cache.ring.LayerCache` or another.
+            layer_cache: layer index to that layer's memory for this pass.
             hints: computes the hints to add; None runs the bare base model.
 
         Returns:

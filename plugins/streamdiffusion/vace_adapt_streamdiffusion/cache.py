@@ -15,8 +15,8 @@ from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings, ring_en
 
 
 class StreamDiffusionCache:
-    """`CacheOps` of the native model: a ring of keys and values, and text keys and values, each with a block of rows for
-    every denoise step in a stream batch.
+    """`CacheOps` of the native model: a ring of keys and values, and text keys and values. In a stream batch each has a
+    block of rows for every denoise step.
 
     Attributes:
         prompts: number of the prompt that each block of rows holds.

@@ -1,5 +1,5 @@
-"""StreamDiffusionV2's loop: few denoise steps per chunk, no clean pass; in a stream batch the steps of several chunks in
-one pass.
+"""StreamDiffusionV2's loop: few denoise steps per chunk, no clean pass; in a stream batch the steps of several chunks
+in one pass.
 
 In own words after chenfengxu714/StreamDiffusionV2 models/wan/causal_stream_inference.py (``prepare``,
 ``inference_stream``, ``inference_wo_batch``). Every block of rows has a memory of its own, which only the chunks at its
@@ -202,10 +202,9 @@ def together(sources: Sequence[HintSource | None]) -> HintSource | None:
         return None
 
     def hints(inputs: BlockInputs) -> Hints:
-        parts = zip(*(tensor.chunk(len(sources)) for tensor in (inputs.hidden, inputs.modulation, inputs.text)))
-        found = [
-            {} if source is None else source(BlockInputs(*rows)) for source, rows in zip(sources, parts, strict=True)
-        ]
+        each = (tensor.chunk(len(sources)) for tensor in (inputs.hidden, inputs.modulation, inputs.text))
+        asked = zip(sources, zip(*each, strict=True), strict=True)
+        found = [{} if source is None else source(BlockInputs(*rows)) for source, rows in asked]
         nothing = torch.zeros_like(inputs.hidden[: inputs.hidden.shape[0] // len(sources)])
         layers = sorted({layer for own in found for layer in own})
         return {layer: torch.cat([own.get(layer, nothing) for own in found]) for layer in layers}

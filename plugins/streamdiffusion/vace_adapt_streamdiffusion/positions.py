@@ -1,4 +1,4 @@
-"""Temporal positions that begin again: the official code's table of rotations ends, and the model was trained on few."""
+"""Temporal positions that begin again: the official table of rotations ends, and the model was trained on few."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Positions(NamedTuple):
         return cls(settings.first_latents, settings.chunk_latents, settings.position_limit, base, moves)
 
     def __call__(self, start: int) -> tuple[int, int]:
-        """Position of the chunk that begins with latent frame `start`; by how much those before it fall before it runs."""
+        """Position of the chunk that begins with latent frame `start`, and by how much those before it fall first."""
         if self.limit is None or start < self.limit:
             return start, 0
         begins = self.first + self._chunks(self.limit - self.first) * self.frames

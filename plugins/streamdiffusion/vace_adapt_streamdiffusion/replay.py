@@ -44,7 +44,7 @@ class GoldenChunk:
         self._golden = golden
 
     def noise(self, draw: int) -> Tensor:
-        """A stream batch draws for all rows of a call; a chunk is in row `draw - 1` of the call so many behind its own."""
+        """A stream batch draws for all rows of a call; a chunk is in row r of the call that is r behind its own."""
         call = self.index + (draw - 1 if draw and self.index and self._golden.value("mode") == "stream" else 0)
         name = f"noise.{self.index}" if draw == 0 else f"renoise.{call}.{draw - 1}"
         return self._golden.tensor(name).transpose(1, 2)

@@ -44,8 +44,9 @@ class StreamDiffusionSettings(PipelineSettings):
             without a chunk do not run, and all steps of a chunk write one slot.
         position_limit: temporal position at which positions begin again behind a full memory (``t_refresh``); null
             lets them grow.
-        position_refresh: what becomes of the cached keys then. ``move`` turns them to the positions they have in the new
-            count, as near to the chunk as before. ``official`` leaves them where they were, in what is now the future.
+        position_refresh: what becomes of the cached keys then. ``move`` turns them to the positions they have in the
+            new count, as near to the chunk as before. ``official`` leaves them where they were, in what is now the
+            future.
         start: ``video`` starts from what is fed, unless it is a ready-made control; ``noise`` never does.
         noise_scale: share of noise in the start from a video, over 0.2; 1 is noise alone (``--noise_scale``).
         motion_scale: how much less noise the fastest motion gets.
