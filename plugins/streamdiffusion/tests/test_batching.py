@@ -172,9 +172,11 @@ def test_changes_take_effect_at_the_first_chunk_that_has_not_begun(sd):
 
     plain = stream(CHUNKS - 1, False, 3)
     early, late = stream(5, True, 3), stream(3, True, 3)
-    first = lambda found: next(
-        i for i, (a, b) in enumerate(zip(found, plain, strict=True)) if distance([a], [b]) > 1e-3
-    )
+
+    def first(found):
+        pairs = zip(found, plain, strict=True)
+        return next(i for i, (a, b) in enumerate(pairs) if distance([a], [b]) > 1e-3)
+
     assert first(late) == 3
     assert first(early) == 4, "chunk 3 had begun beside chunk 2"
 

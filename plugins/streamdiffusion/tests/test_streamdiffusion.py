@@ -140,7 +140,7 @@ def test_it_starts_from_the_video_and_from_noise_where_that_is_a_ready_made_cont
     assert same(*plain)
     assert same(plain[0], made(tiny(start="noise"), controls={"structure": ["gray"], **silent}))
     with opened(sd, num_frames=len(FED)) as session:
-        assert same(plain[0], [chunk.latents for chunk in session]), "nothing was fed"
+        assert distance(plain[0], [chunk.latents for chunk in session]) < 1e-4, "nothing was fed"
 
 
 def test_control_and_start_act_together(sd):
