@@ -50,7 +50,7 @@ class PastFrames:
         dtype: of the base's latents.
         control_dtype: of the context path.
         device: of both.
-        gap: latent frames right in front of a chunk that are not shown to it, whether they are finished or not.
+        gap: latent frames between those shown to a chunk and the chunk, at most.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PastFrames:
         device: torch.device,
         gap: int = 0,
     ) -> None:
-        self._frames, self._gap = frames, gap
+        self._frames = frames
         self._latents, self._noise = (RecentLatents(frames + gap, shape, dtype, device) for _ in range(2))
         control_shape = shape[0], control_channels, *shape[2:]
         self._control = RecentLatents(frames + gap, control_shape, control_dtype, device)
@@ -76,19 +76,20 @@ class PastFrames:
         for buffer, came in ((self._control, control), (self._latents, latents), (self._noise, noise)):
             buffer.push(came.to(buffer.latents.device, buffer.latents.dtype))
 
-    def before(self, chunk_start: int, nothing: Callable[[int, int], Tensor]) -> Past:
+    def before(self, start: int, gap: int, nothing: Callable[[int, int], Tensor]) -> Past:
         """The last frames in front of a chunk, and of the gap: K or as many as there are.
 
         Args:
-            chunk_start: its first latent frame.
+            start: its first latent frame.
+            gap: latent frames right in front of it that are not shown to it, whether they are finished or not.
             nothing: makes what "nothing given" encodes to, from an absolute latent frame on and for how many.
         """
         oldest = self._latents.newest()[0]
-        stop = max(oldest, min(self._latents.end, chunk_start - self._gap))
-        start = max(oldest, stop - self._frames)
-        shown = slice(start - oldest, stop - oldest)
+        stop = start - gap
+        first = max(oldest, stop - self._frames)
+        shown = slice(first - oldest, stop - oldest)
         control, latents, noise = (b.newest()[1][:, :, shown] for b in (self._control, self._latents, self._noise))
-        return Past(control, lambda: nothing(start, stop - start), latents, noise, chunk_start - stop)
+        return Past(control, lambda: nothing(first, stop - first), latents, noise, gap)
 
     def tensors(self) -> dict[str, Tensor]:
         """The buffers by name."""

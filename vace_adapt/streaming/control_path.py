@@ -53,6 +53,7 @@ class ControlPath:
         self._seeds = seeds
         self.references = 0
         self._steps = engine.parts.draws
+        self._at_once = engine.parts.chunks_at_once
         passes = self._steps + (settings.kv_policy == "with_hints")
         self.room = ReferenceRoom(settings.reference_slots, passes) if settings.reference_slots else None
         self.check_scale(settings.scale)
@@ -67,7 +68,7 @@ class ControlPath:
             settings.scale,
             self._steps,
             settings.reference_slots,
-            engine.parts.chunks_at_once,
+            self._at_once,
         )
         self._past = None if settings.context_frames == 0 else self._past_frames(settings.context_frames)
 
@@ -155,7 +156,9 @@ class ControlPath:
             encoded = None
         past = None
         if self._past is not None:
-            past = self._past.before(self._shapes.time.latent_start(chunk), self._encoder.nothing)
+            time = self._shapes.time
+            start, shown = time.latent_start(chunk), time.latent_start(max(0, chunk + 1 - self._at_once))
+            past = self._past.before(start, start - shown, self._encoder.nothing)
         return ChunkContext(
             self._context,
             shape,
@@ -196,5 +199,5 @@ class ControlPath:
             dtype=self._engine.dtype,
             control_dtype=self._path.dtype,
             device=self._engine.device,
-            gap=(self._engine.parts.chunks_at_once - 1) * self._shapes.time.rest,
+            gap=(self._at_once - 1) * self._shapes.time.rest,
         )

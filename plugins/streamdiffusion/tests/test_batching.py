@@ -116,9 +116,8 @@ def one_memory(real):
 
 
 def all_that_is_finished(real):
-    def before(self, start, nothing):
-        self._gap = 0
-        return real(self, start, nothing)
+    def before(self, start, gap, nothing):
+        return real(self, start, start - self._latents.end, nothing)
 
     return before
 
