@@ -51,31 +51,40 @@ def passes(monkeypatch):
 
 
 CHANGES = {
-    4: {"prompt": "a green cube"},
-    6: {"references": [picture(1)], "scale": 0.5},
-    8: {"prompt": "a blue cone", "references": []},
+    2: {"prompt": "a green cube"},
+    4: {"references": [picture(1)], "scale": 0.5},
+    6: {"prompt": "a blue cone", "references": []},
 }
 GRAY = {"structure": ["gray"], "context_frames": 2}
 
 
-def changing(pipe, *, ahead, chunks=CHUNKS, **options):
-    """A stream whose prompt, references and scale change; fed so many chunks ahead, but never past a change."""
-    found, fed, done = [], 0, 0
+def changing(pipe, changes, *, ahead, chunks=CHUNKS, **options):
+    """A stream fed so many chunks ahead, whose prompt, references and scale change.
+
+    Returns its latents, and the changes by the chunk that they took effect at.
+    """
+    found, effective, fed, done = [], {}, 0, 0
     with opened(pipe, references=[picture()], controls=GRAY, **options) as session:
         videos = np.stack([FED, SLOW]) if session.batch == 2 else FED
         for index in range(chunks):
-            if index in CHANGES:
-                session.update(**CHANGES[index])
-            while fed <= index or (fed <= index + ahead and fed not in CHANGES and fed < chunks):
+            if index in changes:
+                effective[session._inbox.chunk] = changes[index]
+                session.update(**changes[index])
+            while fed <= min(index + ahead, chunks - 1):
                 count = session.shapes.time.pixels(fed)
                 session.feed(videos[..., done : done + count, :, :, :], last=fed == chunks - 1)
                 done, fed = done + count, fed + 1
             found.append(next(session).latents.clone())
-    return found
+    return found, effective
 
 
 def check(pipe, **options):
-    assert distance(changing(pipe, ahead=3, **options), changing(pipe, ahead=0, **options)) < 1e-4
+    """Where chunks of two prompts are at work at once, too."""
+    together, effective = changing(pipe, CHANGES, ahead=3, **options)
+    assert min(effective) > min(CHANGES), "the chunks in front of them had begun"
+    alone, same_ones = changing(pipe, effective, ahead=0, **options)
+    assert effective == same_ones
+    assert distance(together, alone) < 1e-4
 
 
 @pytest.mark.parametrize("quirks", [True, False])
@@ -93,7 +102,14 @@ def swapped(real):
 
 def one_prompt(real):
     """Every row gets the newest prompt."""
-    return lambda self, block, number, embeds: [real(self, row, number, embeds) for row in range(block + 1)]
+
+    def set_prompt(self, block, number, embeds):
+        if number > max((held or 0 for held in self.cache.prompts), default=0):
+            for other in range(len(self.cache.prompts)):
+                real(self, other, number, embeds)
+            self.cache.prompts = [number] * len(self.cache.prompts)
+
+    return set_prompt
 
 
 def hints_under_the_newest_prompt(real):
