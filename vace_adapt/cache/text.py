@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,8 +9,6 @@ import torch
 from torch import Tensor
 
 from vace_adapt.attention.plain import text_projections
-
-_versions = itertools.count(1)
 
 
 class TextLayer(NamedTuple):
@@ -34,14 +31,15 @@ class TextMemory:
         blocks: modules whose ``attn2`` attends to the prompt.
 
     Attributes:
-        version: another number with every prompt written, and never that of another memory; 0 while one is still to be
-            written.
+        version: grows with every prompt written.
+        written: whether it holds the prompt in force.
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self._attentions = [block.attn2 for block in blocks]
         self._layers: list[TextLayer] = []
         self.version = 0
+        self.written = False
 
     def reserve(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> TextMemory:
         """Allocate the buffers before the first prompt; returns itself."""
@@ -65,7 +63,8 @@ class TextMemory:
             text: the tokens.
             rows: the batch rows of the buffers that they are for; None for all.
         """
-        self.version = next(_versions)
+        self.version += 1
+        self.written = True
         projected = [TextLayer(text, *text_projections(attention, text)) for attention in self._attentions]
         if not self._layers:
             self._layers = projected
@@ -76,7 +75,7 @@ class TextMemory:
 
     def outdate(self) -> None:
         """Another prompt is in force, which is still to be written."""
-        self.version = 0
+        self.written = False
 
     def __getitem__(self, layer: int) -> TextLayer:
         return self._layers[layer]
@@ -104,12 +103,12 @@ class TextMemory:
 
     def restore(self, snapshot: dict[str, Tensor]) -> None:
         """Put a `snapshot` back into the same buffers."""
-        self.version = next(_versions)
+        self.version += 1
         for name, tensor in self.tensors().items():
             tensor.copy_(snapshot[name])
 
     def reset(self) -> None:
         """No prompt."""
-        self.version = next(_versions)
+        self.version += 1
         for tensor in self.tensors().values():
             tensor.zero_()

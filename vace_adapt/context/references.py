@@ -74,7 +74,7 @@ class ReferenceRows:
         self._references = references
         self._entry = path.entry(references.control.to(path.dtype))
         self._memory: dict[int, list[ReferenceLayer]] = {}
-        self._made_for: dict[int, tuple[Level, int]] = {}
+        self._made_for: dict[int, tuple[Level, TextMemory, int]] = {}
 
     @property
     def count(self) -> int:
@@ -102,7 +102,7 @@ class ReferenceRows:
         They depend on the references, the prompt and the noise level. Each step's are computed once and reused for as
         long as its level and the prompt stay; then anew, into the same buffers.
         """
-        made_for = (sigma, text.version)
+        made_for = (sigma, text, text.version)
         if self._made_for.get(step) != made_for:
             self._compute(step, sigma, inputs, text, rotation)
             self._made_for[step] = made_for
@@ -121,7 +121,7 @@ class ReferenceRows:
             behind = self._advance(sigma, inputs, text, rotation, self._reserved(step) if remember else None)
             hints = [block.proj_out(rows) for block, rows in zip(self._blocks, behind, strict=True)]
         if remember:
-            self._made_for[step] = (sigma, text.version)
+            self._made_for[step] = (sigma, text, text.version)
         return hints
 
     def tensors(self) -> dict[str, Tensor]:

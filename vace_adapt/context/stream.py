@@ -157,7 +157,7 @@ class ContextStream:
         """What the base gives to the pass that runs now, in the path's dtype; a new prompt is projected into `text`."""
         dtype = self.path.dtype
         inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
-        if text.version == 0:
+        if not text.written:
             text.write(inputs.text)
         return inputs
 
