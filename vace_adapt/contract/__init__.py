@@ -29,9 +29,18 @@ from vace_adapt.contract.sites import (
     ComputesHints,
     Hints,
     HintSource,
+    Level,
     SlotReferences,
 )
-from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineParts, Stream, TextEncoder
+from vace_adapt.contract.stream import (
+    Chunk,
+    ChunkReport,
+    Comparison,
+    PipelineParts,
+    SourceVideo,
+    Stream,
+    TextEncoder,
+)
 
 __all__ = [
     "CAPABILITIES",
@@ -59,6 +68,7 @@ __all__ = [
     "HintSource",
     "Hints",
     "Injection",
+    "Level",
     "LoraSettings",
     "NativeVideo",
     "PipelineInfo",
@@ -66,6 +76,7 @@ __all__ = [
     "PipelineSettings",
     "ReferenceRoom",
     "SlotReferences",
+    "SourceVideo",
     "Stream",
     "Support",
     "TextEncoder",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vace_adapt.cache.ring import RingCache
-from vace_adapt.contract import Backbone, BlockInputs, Hints, HintSource
+from vace_adapt.contract import Backbone, BlockInputs, Hints, HintSource, Level, SourceVideo
 from vace_adapt.errors import GoldenError
 from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.parity.golden import Golden, max_error
@@ -25,6 +25,7 @@ class GoldenChunk:
         self.prompt_changed = prompt_changed
         self.frames = golden.tensor(f"noise.{index}").shape[1]
         self.reanchor: Mapping[int, Tensor] = {}
+        self.video: SourceVideo | None = None
         self._golden = golden
         self._steps = steps
 
@@ -32,7 +33,7 @@ class GoldenChunk:
         name = f"noise.{self.index}" if draw == 0 else f"renoise.{self.index}.{draw - 1}"
         return self._golden.tensor(name).transpose(1, 2)
 
-    def denoising(self, step: int, sigma: float) -> HintSource | None:
+    def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return self._hints(str(step))
 
     def keep(self, latents: Tensor) -> Tensor:
