@@ -28,7 +28,7 @@ class Arm:
         name: as the tables have it.
         kind: ``batch``, ``stream``, ``chance`` (the truth of another clip) or ``codec`` (the clip itself, encoded and
             decoded: what the autoencoder allows).
-        hints: False runs the same without hints.
+        hints: False runs a stream without hints.
         pipeline: of a stream.
         settings: of that pipeline.
         controls: options of the stream.
@@ -45,7 +45,7 @@ class Arm:
     def key(self) -> str:
         """The same for arms that generate the same, whatever table they stand in: every option as it is in force."""
         if self.kind != "stream":
-            return self.kind if self.hints else f"{self.kind} without hints"
+            return self.kind
         settings = hooks(self.pipeline).settings_type()(name=self.pipeline, **self.settings).model_dump(mode="json")
         controls = ControlSettings(**self.controls).model_dump(mode="json")
         return json.dumps([self.pipeline, self.hints, settings, controls])
@@ -68,7 +68,7 @@ class Arm:
         if self.kind == "codec":
             return _batch().through_codec(case.clip(number, frames).frames)
         if self.kind == "batch":
-            return _batch()(given, frames, seed, controlled=self.hints)
+            return _batch()(given, frames, seed)
         settings = tuple(sorted(self.settings.items()))
         return stream(_pipeline(self.pipeline, settings), given, seed, frames, self.hints, self.controls)
 

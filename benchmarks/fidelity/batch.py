@@ -2,8 +2,8 @@
 
 Preprocessing, encoding and the place of the references are ali-vilab/VACE's (vace/annotators, vace/models/wan/
 wan_vace.py): gray where a frame is to be generated, each reference encoded alone and put in front of the latents, the
-mask sampled in time by nearest-exact. Nothing here comes from the streaming code. The flow is guided
-by the prompt as there (classifier-free guidance, hints in both passes).
+mask sampled in time by nearest-exact. The flow is guided by the prompt as there (classifier-free guidance, hints in
+both passes). Nothing here comes from the streaming code.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class BatchVace:
         self.mean, self.deviation = mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
 
     @torch.no_grad()
-    def __call__(self, given: Given, frames: int, seed: int, *, controlled: bool = True) -> Array:
-        """A clip: uint8 [T, 64, 64, 3]. Without control it runs under a scale of 0."""
+    def __call__(self, given: Given, frames: int, seed: int) -> Array:
+        """A clip: uint8 [T, 64, 64, 3]."""
         video, mask = vace_inputs(given, frames)
         control = torch.cat([self._encode(np.where(mask[..., None], 127.5, video)),
                              self._encode(np.where(mask[..., None], video, 127.5)), pack(mask)], dim=1)  # fmt: skip
@@ -55,7 +55,7 @@ class BatchVace:
         noise = torch.Generator().manual_seed(seed)
         latents = torch.randn((1, 16, *control.shape[2:]), generator=noise)
         text = self.text_encoder([given.prompt, ""])
-        scale = torch.full((len(self.model.config.vace_layers),), float(controlled))
+        scale = torch.ones(len(self.model.config.vace_layers))
         level = torch.linspace(1, 0, STEPS + 1)
         for now, later in pairwise((SHIFT * level / (1 + (SHIFT - 1) * level)).tolist()):
             noisy, steering = (torch.cat([each, each]) for each in (latents, control))

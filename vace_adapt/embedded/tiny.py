@@ -1,6 +1,6 @@
 """Tiny parts of the real classes: no download, no GPU, random weights that depend on a seed only.
 
-For tests, for the conformance of plugins, and for the demo until trained checkpoints of this size exist.
+For tests, for the conformance of plugins, and for pipelines whose plugin ships no trained base.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import questions
@@ -15,6 +16,8 @@ from results import Job
 from run import jobs
 from scipy.stats import t
 from summary import STUDENT_T, Summary, ratio, summary
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
 
 
 @pytest.fixture
@@ -65,6 +68,15 @@ def test_a_cell_needs_every_clip_and_seed(scores):
     assert report.found(MAIN) == {("depth", "batch VACE"): Summary(0.5, 0.0)}
 
 
+def test_long_streams_of_other_weights_are_not_shown(tmp_path, monkeypatch):
+    assert report.long_streams() is not None
+    record = json.loads(report.DRIFT.read_text())
+    other = tmp_path / "drift.json"
+    other.write_text(json.dumps({**record, "weights": "other"}))
+    monkeypatch.setattr(report, "DRIFT", other)
+    assert report.long_streams() is None
+
+
 def test_mean_and_interval():
     mean, half = summary([[0.0, 1.0], [1.0, 1.0], [0.5, 1.0]])
     assert mean == 0.75
@@ -80,3 +92,6 @@ def test_ratio_above_the_floor():
 def test_the_readme_has_the_table_that_the_scores_make():
     assert "| a |" in report.filled("x\n<!-- fidelity -->\nold\n<!-- end -->\ny", "| a |\n")
     assert report.filled("nothing", "| a |\n") == "nothing"
+    table = report._main(report.found(MAIN))
+    assert "| depth | IoU |" in table, "the scores are those of the weights that ship"
+    assert report.filled(README, table) == README, "run python benchmarks/fidelity/report.py"
