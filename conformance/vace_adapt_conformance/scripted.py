@@ -155,6 +155,11 @@ class Run:
             chunk, self._staged = self._staged, None
             yield cast("Chunk", chunk)
 
+    @property
+    def waiting(self) -> int:
+        """None: chunks are handed out one at a time, so one is finished before the next begins."""
+        return 0
+
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
         attachment = self.pipe.attachment
         return nullcontext() if attachment is None else attachment.running(hints)
