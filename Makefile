@@ -1,7 +1,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CLIP := vace_adapt/embedded/clip
-PROJECTS := pyproject.toml plugins/longlive/pyproject.toml constraints.txt
+PARTS := plugins/longlive plugins/memflow plugins/streamdiffusion conformance
+EXAMPLES := examples/selfforcing
+PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PARTS) $(EXAMPLES)) constraints.txt
 
 .PHONY: demo test lint check
 
@@ -22,9 +24,9 @@ check: lint test
 
 $(VENV)/installed: $(PROJECTS)
 	python3 -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e . -e plugins/longlive
+	$(BIN)/pip install -q -c constraints.txt -e . $(addprefix -e ,$(PARTS))
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' -e plugins/longlive
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]' $(addprefix -e ,$(PARTS) $(EXAMPLES))
 	touch $@

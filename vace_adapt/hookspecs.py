@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-HOOK_API = 3
+HOOK_API = 4
 """Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
 
 It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
@@ -245,6 +245,8 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
         ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
         declared).
+        A loop that works on several chunks at once takes the next one while ``stream.waiting`` (capability
+        ``stream_batch``); one that starts from a video finds it in ``chunk.video``.
     :returns: a generator; for each chunk, in order, its finished latents [B, C, F, h, w] in the base's own
         normalisation. Core copies them where later chunks are shown their past (``controls.context_frames``): noised,
         they must be what the patch embedding takes.

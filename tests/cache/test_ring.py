@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vace_adapt.attention.plain import attend
 from vace_adapt.attention.rope import RotaryGrid, rotate
 from vace_adapt.cache.recent import RecentLatents
 from vace_adapt.cache.ring import RingCache, RingSpec, SlotLayer
@@ -12,7 +13,7 @@ CPU = torch.device("cpu")
 TOKENS = 2
 
 
-def ring(slots: int, sink: int, references: int = 0, **options: bool) -> RingCache:
+def ring(slots: int, sink: int, references: int = 0, bank: int = 0, **options: bool) -> RingCache:
     return RingCache(
         RingSpec(slots, sink, **options),
         RotaryGrid(12, (1, TOKENS), CPU),
@@ -23,6 +24,7 @@ def ring(slots: int, sink: int, references: int = 0, **options: bool) -> RingCac
         dtype=torch.float32,
         device=CPU,
         references=references,
+        bank=bank,
     )
 
 
@@ -245,3 +247,46 @@ def test_recent_latents_of_one_row_are_replaced():
     assert recent.replace(1, torch.tensor([7.0, 8.0, 9.0]).view(1, 1, 3, 1, 1)) == 3
     start, latents = recent.newest()
     assert (start, latents[0].flatten().tolist(), latents[1].flatten().tolist()) == (2, [2, 3, 4, 5], [2, 7, 8, 9])
+
+
+@pytest.mark.parametrize("references", [0, 1, 2])
+@pytest.mark.parametrize("bank", [0, 1, 3])
+def test_a_pass_sees_references_then_the_bank_then_the_frames(references, bank):
+    """Against plain attention over the concatenation; of the bank the last slots are seen."""
+    cache = ring(6, 2, references=2, bank=3)
+    cache.bank_keys.copy_(torch.randn(cache.bank_keys.shape))
+    cache.bank_values.copy_(torch.randn(cache.bank_values.shape))
+    write(cache, 0, 2, 1)
+    held = cache.keys.clone(), cache.values.clone()
+    query, key, value = torch.randn(3, 1, 2 * TOKENS, 1, 12).unbind(0)
+    own = torch.randn(2, 1, references * TOKENS, 1, 12).unbind(0)
+    step = cache.chunk_pass(2, 2, references, bank=bank)
+    assert step.bank == bank * TOKENS
+    found = cache.layer(0, step, SlotLayer(*own) if references else None).attend(query, key, value)
+    now = cache.rope.at([2, 3])
+    first = (3 - bank) * TOKENS
+    keys = [cache.bank_keys[0, :, first:], held[0][0, :, : 2 * TOKENS], rotate(key, now)]
+    values = [cache.bank_values[0, :, first:], held[1][0, :, : 2 * TOKENS], value]
+    if references:
+        keys.insert(0, rotate(own[0], cache.rope.at(range(2 - references, 2))))
+        values.insert(0, own[1])
+    expected = attend(rotate(query, now), torch.cat(keys, dim=1), torch.cat(values, dim=1))
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(cache.keys[0, :, 2 * TOKENS : 4 * TOKENS], rotate(key, now))
+    assert torch.equal(cache.frame(3)[1][0], value[:, TOKENS:])
+
+
+def test_a_bank_is_part_of_the_memory():
+    cache = ring(6, 2, bank=3)
+    assert (cache.layout.kind, cache.layout.slots, cache.layout.bank) == ("ring+bank", 9, 3)
+    assert cache.bank_keys.shape == (1, 1, 3 * TOKENS, 1, 12)
+    kept = cache.snapshot()
+    cache.bank_keys.fill_(1)
+    assert cache.tensors()["bank_keys"].any()
+    cache.restore(kept)
+    assert not cache.tensors()["bank_keys"].any()
+
+
+def test_a_bank_has_no_relative_positions():
+    with pytest.raises(InputError, match="a memory bank keeps keys at their positions, a cache of relative positions"):
+        ring(6, 2, bank=3, relative=True)

@@ -240,13 +240,13 @@ def numbered(channels, start, count):
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 7])
 def test_the_last_frames_are_kept_in_order_and_in_place(frames):
     held, end = kept(frames), 0
-    assert held.newest(None).count == 0
+    assert held.before(0, 0, None).count == 0
     pointers = {name: tensor.data_ptr() for name, tensor in held.tensors().items()}
     before = []
     for count in (3, 1, 3, 3):
         held.push(*(numbered(channels, end, count) for channels in (96, 16, 16)))
         end += count
-        found = held.newest(lambda *span: span)
+        found = held.before(end, 0, lambda *span: span)
         expected = [float(frame) for frame in range(max(0, end - frames), end)]
         for tensor in (found.control, found.latents, found.noise):
             assert tensor[0, -1, :, 2, 3].tolist() == expected

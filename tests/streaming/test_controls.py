@@ -108,7 +108,7 @@ def test_changes_while_a_chunk_is_made_hold_from_the_next_one(pipe, monkeypatch)
     """All of them, each over the others; and nothing waits for the chunk."""
     fed, target = frames(33), picture(3, HEIGHT, WIDTH)
     session = opened(pipe, num_frames=33, controls={"structure": "canny"})
-    real, done = Loop.make, []
+    real, done = Loop.finish, []
 
     def make(self, chunk):
         if not done:
@@ -124,7 +124,7 @@ def test_changes_while_a_chunk_is_made_hold_from_the_next_one(pipe, monkeypatch)
             giver.join(timeout=30)
         return real(self, chunk)
 
-    monkeypatch.setattr(Loop, "make", make)
+    monkeypatch.setattr(Loop, "finish", make)
     with session:
         session.feed(fed)
         first, second = next(session), next(session)

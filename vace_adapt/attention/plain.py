@@ -10,10 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Plain scaled dot-product attention: query [B, L, H, d], key and value [B, K, H, d] to [B, L, H, d]."""
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Plain scaled dot-product attention: query [B, L, H, d], key and value [B, K, H, d] to [B, L, H, d].
+
+    `visible` says which keys take part, as bool that broadcasts to [B, H, L, K]; None for all.
+    """
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=visible).transpose(1, 2)
 
 
 def self_projections(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -56,6 +56,21 @@ class RotaryGrid:
         sin = self._join(time.sin().float().to(self.device), self._space_sin)
         return Rotation(cos, sin)
 
+    def steps(self, by: Tensor) -> Rotation:
+        """Rotation that moves a key by whole latent frames in time, whatever its place.
+
+        Args:
+            by: int64 [...], on the rotations' device.
+
+        Returns:
+            Cosine and sine, each float32 [..., 1, d/2].
+        """
+        wide = torch.float32 if by.device.type == "mps" else torch.float64
+        time = by[..., None, None].to(wide) * self._time_frequencies.to(by.device, wide)
+        still = torch.zeros((*time.shape[:-1], self._space.shape[-1]), dtype=wide, device=by.device)
+        angles = torch.cat([time, still], dim=-1)
+        return Rotation(angles.cos().float(), angles.sin().float())
+
     def _join(self, time: Tensor, space: Tensor) -> Tensor:
         rows, columns = self.grid
         time = repeat(time, "f c -> f h w c", h=rows, w=columns)

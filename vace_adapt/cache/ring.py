@@ -9,6 +9,9 @@ In front of the frame slots there may be reserved slots. A pass may put keys and
 temporal positions ``start - R .. start - 1`` where its chunk begins at ``start``, and sees them together with the frame
 slots. A pass that puts none there sees none; a reserved slot without a reference is never seen.
 
+Between the two there may be slots of a memory bank, which the plugin fills: the last ones first, so that what a pass
+sees of the bank lies directly in front of the frame slots, and its references in front of that.
+
 Without references, what a pass sees equals NVlabs/LongLive v1.0 wan/modules/causal_model.py
 (``CausalWanSelfAttention.forward``) and guandeh17/Self-Forcing wan/modules/causal_model.py, which shift the buffer
 instead.
@@ -70,7 +73,9 @@ class RingPass(NamedTuple):
     keys: Rotation | None
     """Rotation of all visible rows if keys are stored without one."""
     references: int = 0
-    """Rows of references that take part, too, in front of the frame slots."""
+    """Rows of references that take part, too, in front of everything else."""
+    bank: int = 0
+    """Rows of the memory bank that take part, too, in front of the frame slots."""
     reserved: Rotation | None = None
     """Rotation with which their keys are stored, if they are."""
 
@@ -78,7 +83,7 @@ class RingPass(NamedTuple):
 class _Plan(NamedTuple):
     """The passes of one chunk by the number of references they see, and the rotation of all reserved slots."""
 
-    key: tuple[int, int, int]
+    key: tuple[int, int, int, int]
     passes: dict[int, RingPass]
     reserved: Rotation | None
 
@@ -102,6 +107,12 @@ class LayerCache(NamedTuple):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Write the pass's key and value [B, L, H, d] in place, then attend to everything visible."""
+        query = self.write(query, key, value)
+        keys = self.keys if self.key_rotation is None else rotate(self.keys, self.key_rotation)
+        return attend(query, keys, self.values)
+
+    def write(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Write the pass's key and value in place; the query, rotated."""
         query = rotate(query, self.query_rotation)
         if self.key_rotation is None:
             key = rotate(key, self.query_rotation)
@@ -109,8 +120,7 @@ class LayerCache(NamedTuple):
             key, value = key.index_select(1, self.rows), value.index_select(1, self.rows)
         self.keys.index_copy_(1, self.slots, key)
         self.values.index_copy_(1, self.slots, value)
-        keys = self.keys if self.key_rotation is None else rotate(self.keys, self.key_rotation)
-        return attend(query, keys, self.values)
+        return query
 
 
 class RingCache:
@@ -123,10 +133,12 @@ class RingCache:
         dtype, device: of the buffers.
         compiled: whether the blocks that read it are compiled.
         references: reserved slots, each for one reference.
+        bank: slots of a memory bank. Their keys carry their positions.
 
     Attributes:
         keys, values: of the frame slots.
-        reserved_keys, reserved_values: of the reserved slots, directly in front of them in memory.
+        bank_keys, bank_values: of the bank, directly in front of them in memory.
+        reserved_keys, reserved_values: of the reserved slots, in front of both.
     """
 
     def __init__(
@@ -142,25 +154,31 @@ class RingCache:
         device: torch.device,
         compiled: bool = False,
         references: int = 0,
+        bank: int = 0,
     ) -> None:
+        if bank and spec.relative:
+            raise InputError("a memory bank keeps keys at their positions, a cache of relative positions has none")
         self.spec = spec
         self.compiled = compiled
         self.rope = rope
-        self.layout = CacheLayout("ring", spec.slots, spec.sink, references=references)
+        kind = "ring+bank" if bank else "ring"
+        self.layout = CacheLayout(kind, spec.slots + bank, spec.sink, bank=bank, references=references)
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self._reserved = references * self.frame_tokens
-        shape = (layers, batch, self._reserved + spec.slots * self.frame_tokens, heads, head_dim)
+        self._front = self._reserved + bank * self.frame_tokens
+        shape = (layers, batch, self._front + spec.slots * self.frame_tokens, heads, head_dim)
         self._keys = torch.zeros(shape, dtype=dtype, device=device)
         self._values = torch.zeros(shape, dtype=dtype, device=device)
-        self.reserved_keys, self.keys = self._keys.tensor_split([self._reserved], dim=2)
-        self.reserved_values, self.values = self._values.tensor_split([self._reserved], dim=2)
+        parts = [self._reserved, self._front]
+        self.reserved_keys, self.bank_keys, self.keys = self._keys.tensor_split(parts, dim=2)
+        self.reserved_values, self.bank_values, self.values = self._values.tensor_split(parts, dim=2)
         self._frames = [[-1] * spec.slots for _ in range(batch)]
         self._end = 0
         self._plan: _Plan | None = None
 
     # --- passes -------------------------------------------------------------------------------------------------------
 
-    def chunk_pass(self, start: int, frames: int, references: int = 0) -> RingPass:
+    def chunk_pass(self, start: int, frames: int, references: int = 0, bank: int = 0) -> RingPass:
         """A pass over the chunk of latent frames ``start .. start+frames-1``; the first one makes room for it.
 
         Passes that write the same places share one plan, so that nothing is copied to the device between steps.
@@ -168,6 +186,7 @@ class RingCache:
         Args:
             start, frames: of the chunk.
             references: how many references the pass sees; `layer` then takes them.
+            bank: how many slots of the bank it sees, counted from the last.
         """
         if references > self.layout.references:
             raise InputError(f"{references} references do not fit the cache's {self.layout.references} reserved slots")
@@ -176,17 +195,19 @@ class RingCache:
             for row, slot in places:
                 held[slot] = start + row
         self._end = max(self._end, start + frames)
-        key = (start, frames, len(places))
+        key = (start, frames, len(places), bank)
         if self._plan is None or self._plan.key != key:
             first = self._first(start, frames)
             reserved = self.rope.at(range(first - self.layout.references, first)) if self._reserved else None
-            self._plan = _Plan(key, {0: self._pass_of(start, frames, places)}, reserved)
+            self._plan = _Plan(key, {0: self._with_bank(self._pass_of(start, frames, places), bank)}, reserved)
         passes = self._plan.passes
         if references not in passes:
             passes[references] = self._seeing(references, self._plan)
         return passes[references]
 
-    def recache_pass(self, start: int, frames: int, *, keep_sink: bool, batch_row: int | None = None) -> RingPass:
+    def recache_pass(
+        self, start: int, frames: int, *, keep_sink: bool, batch_row: int | None = None, bank: int = 0
+    ) -> RingPass:
         """A pass that rewrites the newest frames ``start .. start+frames-1`` in place.
 
         A sink whose frames have left the window is kept if `keep_sink`, else it is overwritten with the oldest of
@@ -206,7 +227,7 @@ class RingCache:
             places.append((row, slot))
             for held in rewritten:
                 held[slot] = start + row
-        return self._pass_of(start, frames, places)
+        return self._with_bank(self._pass_of(start, frames, places), bank)
 
     def layer(
         self, index: int, step: RingPass, references: SlotLayer | None = None, batch_row: int | None = None
@@ -215,7 +236,7 @@ class RingCache:
         pass sees put into their places.
         """
         batch = slice(None) if batch_row is None else slice(batch_row, batch_row + 1)
-        rows = slice(self._reserved - step.references, self._reserved + step.visible)
+        rows = slice(self._front - step.bank - step.references, self._front + step.visible)
         keys, values = self._keys[index, batch, rows], self._values[index, batch, rows]
         assert (references is None) == (step.references == 0)
         if references is not None:
@@ -228,6 +249,12 @@ class RingCache:
             for table in step.keys or ():
                 mark_growing(table, 0)
         return LayerCache(keys, values, step.slots, step.rows, step.query, step.keys)
+
+    def frame(self, number: int) -> tuple[Tensor, Tensor]:
+        """Keys and values [layers, B, T, H, d] of a latent frame that is held: views."""
+        first = self._slot(number) * self.frame_tokens
+        rows = slice(first, first + self.frame_tokens)
+        return self.keys[:, :, rows], self.values[:, :, rows]
 
     def _places(self, start: int, frames: int) -> list[tuple[int, int]]:
         """Which row of a chunk goes to which frame slot.
@@ -271,6 +298,10 @@ class RingCache:
             keys=keys,
         )
 
+    def _with_bank(self, step: RingPass, bank: int) -> RingPass:
+        rows = bank * self.frame_tokens
+        return step._replace(slots=step.slots + rows, bank=rows) if bank else step
+
     def _seeing(self, references: int, plan: _Plan) -> RingPass:
         """The planned pass with references in front: made on the device alone, so that a chunk's steps may differ."""
         assert plan.reserved is not None
@@ -298,6 +329,8 @@ class RingCache:
 
     def tensors(self) -> Mapping[str, Tensor]:
         held = {"keys": self.keys, "values": self.values}
+        if self.layout.bank:
+            held.update(bank_keys=self.bank_keys, bank_values=self.bank_values)
         if self._reserved:
             held.update(reserved_keys=self.reserved_keys, reserved_values=self.reserved_values)
         return held

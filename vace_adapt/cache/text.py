@@ -32,12 +32,14 @@ class TextMemory:
 
     Attributes:
         version: grows with every prompt written.
+        written: whether it holds the prompt in force.
     """
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self._attentions = [block.attn2 for block in blocks]
         self._layers: list[TextLayer] = []
         self.version = 0
+        self.written = False
 
     def reserve(self, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> TextMemory:
         """Allocate the buffers before the first prompt; returns itself."""
@@ -54,23 +56,37 @@ class TextMemory:
             self._layers.append(TextLayer(tokens, key, value))
         return self
 
-    def write(self, text: Tensor) -> None:
-        """Compute every layer's key and value of text tokens [B, T, D]; in place where there are buffers."""
+    def write(self, text: Tensor, rows: slice | None = None) -> None:
+        """Compute every layer's key and value of text tokens [B, T, D]; in place where there are buffers.
+
+        Args:
+            text: the tokens.
+            rows: the batch rows of the buffers that they are for; None for all.
+        """
         self.version += 1
+        self.written = True
         projected = [TextLayer(text, *text_projections(attention, text)) for attention in self._attentions]
         if not self._layers:
             self._layers = projected
             return
         for old, new in zip(self._layers, projected, strict=True):
             for buffer, values in zip(old, new, strict=True):
-                buffer.copy_(values)
+                (buffer if rows is None else buffer[rows]).copy_(values)
+
+    def outdate(self) -> None:
+        """Another prompt is in force, which is still to be written."""
+        self.written = False
 
     def __getitem__(self, layer: int) -> TextLayer:
         return self._layers[layer]
 
     def row(self, row: int) -> tuple[TextLayer, ...]:
         """The prompt of one batch row, for every block; views."""
-        return tuple(TextLayer(*(tensor[row : row + 1] for tensor in layer)) for layer in self._layers)
+        return self.rows(slice(row, row + 1))
+
+    def rows(self, rows: slice) -> tuple[TextLayer, ...]:
+        """The prompts of some batch rows, for every block; views."""
+        return tuple(TextLayer(*(tensor[rows] for tensor in layer)) for layer in self._layers)
 
     def tensors(self) -> dict[str, Tensor]:
         """The buffers by name."""

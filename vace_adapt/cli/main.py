@@ -1,4 +1,4 @@
-"""``vace-adapt``: list, show, annotators, run, explain, parity. Only the last three import torch."""
+"""``vace-adapt``: list, show, annotators, new-plugin, run, explain, parity, check. Only the last four import torch."""
 
 from __future__ import annotations
 
@@ -68,6 +68,23 @@ def _parity(chosen: argparse.Namespace) -> int:
     return parity_command(chosen.files, chosen.tolerance)
 
 
+def _check(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.quiet import quiet_imports
+
+    quiet_imports()
+    from vace_adapt.cli.check import check_command
+
+    return check_command(
+        chosen.name, json_file=chosen.json, html_file=chosen.html, layout=chosen.layout, live=chosen.live
+    )
+
+
+def _new_plugin(chosen: argparse.Namespace) -> int:
+    from vace_adapt.cli.new_plugin import new_plugin
+
+    return new_plugin(chosen.name, chosen.folder)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vace-adapt", description="The controls of VACE for streaming video models.")
     parser.add_argument("--version", action="version", version=f"vace-adapt {__version__}")
@@ -111,4 +128,26 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("files", nargs="+", metavar="FILE")
     command.add_argument("--tolerance", type=float, default=1e-4, help="largest allowed error (default %(default)s)")
     command.set_defaults(command=_parity)
+
+    command = commands.add_parser(
+        "check",
+        help="check a pipeline plugin against the contract",
+        description="Run the conformance suite on a pipeline's tiny model, and print what is right, missing and wrong.",
+        epilog="exit status: 0 nothing failed and nothing is missing, 1 otherwise, 2 wrong input",
+    )
+    command.add_argument("name", help="an installed pipeline, or reference for the suite's own")
+    command.add_argument("--json", metavar="FILE", help="write the results as JSON, too")
+    command.add_argument("--html", metavar="FILE", help="write the table as a page, too")
+    command.add_argument("--layout", help="check this layout, on a live model")
+    command.add_argument("--live", metavar="MODULE:FUNCTION", help="makes the live model of the tiny pipeline's parts")
+    command.set_defaults(command=_check)
+
+    command = commands.add_parser(
+        "new-plugin",
+        help="write the skeleton of a pipeline plugin",
+        description="Write an installable plugin with its tests; vace-adapt check NAME then says what is missing.",
+    )
+    command.add_argument("name", help="the word in pipeline=NAME")
+    command.add_argument("--folder", default=".", help="where the plugin's folder is made (default: here)")
+    command.set_defaults(command=_new_plugin)
     return parser

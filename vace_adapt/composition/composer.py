@@ -23,7 +23,7 @@ from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.canvas import Placement, canvas_mask, on_canvas, place_in
 from vace_adapt.composition.masking import Masks
 from vace_adapt.composition.pool import AnnotatorPool
-from vace_adapt.composition.refuse import check_given, check_options, videos_read
+from vace_adapt.composition.refuse import check_given, check_options, ready_made, videos_read
 from vace_adapt.composition.steering import Steered, Steering
 from vace_adapt.conditioning.pixels import frames_to_pixels, mask_to_pixels, to_unit
 from vace_adapt.contract import Canvas, ChunkShapes
@@ -87,6 +87,7 @@ class Composer:
         download: whether annotators may fetch weights.
         before: the stream's composers under other options, newest first, whose annotators are taken over where they
             stay.
+        starts_from_video: whether the base starts from the main video, so that it is used in any case.
 
     Raises:
         InputError, SettingsError, PluginError, CheckpointError: an annotator that cannot be used.
@@ -101,8 +102,11 @@ class Composer:
         device: str,
         download: bool,
         before: Sequence[Composer] = (),
+        *,
+        starts_from_video: bool = False,
     ) -> None:
         self._settings = settings
+        self._starts_from_video = starts_from_video
         self._device = device
         self._shapes = shapes
         self._batch = batch
@@ -130,12 +134,32 @@ class Composer:
         Raises:
             InputError: with the reason.
         """
-        check_given(self._settings, self._reads, given.videos, mask=given.mask is not None)
+        check_given(
+            self._settings,
+            self._reads,
+            given.videos,
+            mask=given.mask is not None,
+            starts=self._starts_from_video and not ready_made(self._settings),
+        )
 
     @property
     def generates(self) -> bool:
         """Whether chunks are controlled for which nothing is fed."""
         return self._steered.generates or self._settings.idle == "nothing"
+
+    def video(self, given: Given | None) -> Tensor | None:
+        """The main video as a base starts from it, on the canvas: float32 [B, 3, T, H, W] in [-1, 1].
+
+        Returns:
+            None where there is none, or where it is a ready-made control.
+        """
+        main = None if given is None else given.videos.get(MAIN)
+        if main is None or ready_made(self._settings):
+            return None
+        frames = to_unit(main.to(self._device))
+        if self._placement is not None:
+            frames = on_canvas(frames, self._placement, self._settings.blank / 255)
+        return frames_to_pixels(frames)
 
     # --- one chunk ----------------------------------------------------------------------------------------------------
 

@@ -64,7 +64,9 @@ def check_steps(scale: HintScale, steps: int) -> None:
             )
 
 
-def check_given(settings: ControlSettings, reads: Collection[str], videos: Collection[str], *, mask: bool) -> None:
+def check_given(
+    settings: ControlSettings, reads: Collection[str], videos: Collection[str], *, mask: bool, starts: bool = False
+) -> None:
     """Refuse videos that nothing would use, controls that would not be seen, and masks that contradict the options.
 
     Args:
@@ -72,6 +74,7 @@ def check_given(settings: ControlSettings, reads: Collection[str], videos: Colle
         reads: the videos its controls read, from `videos_read`.
         videos: names of what is fed.
         mask: whether a mask is fed with it.
+        starts: whether the base starts from the main video.
 
     Raises:
         InputError: with the reason.
@@ -91,7 +94,7 @@ def check_given(settings: ControlSettings, reads: Collection[str], videos: Colle
             f"{', '.join(hidden)} (controls.structure) would not be seen: outpainting keeps all of the source; "
             "give a mask"
         )
-    if MAIN in videos and not masked and settings.outpaint is None and MAIN not in reads:
+    if MAIN in videos and not masked and settings.outpaint is None and MAIN not in reads and not starts:
         steering = ", ".join(structure.annotator for structure in settings.structure) or "nothing"
         raise InputError(
             "the frames would not be used: no mask keeps any of them, and what steers is "
@@ -107,6 +110,11 @@ def of_structure(settings: ControlSettings, structure: Structure) -> Chosen:
 def of_mask(settings: ControlSettings) -> Chosen | None:
     """The annotator that makes masks, with its options; None for none."""
     return None if settings.mask.annotator is None else _chosen(settings, settings.mask.annotator, {})
+
+
+def ready_made(settings: ControlSettings) -> bool:
+    """Whether the main video is a control as it is, and no picture of what is to be made."""
+    return any(structure.annotator == "plain" and structure.video == MAIN for structure in settings.structure)
 
 
 def videos_read(settings: ControlSettings) -> set[str]:

@@ -18,7 +18,7 @@ from vace_adapt.context.past import Past
 from vace_adapt.context.reuse import StepScales, made_at
 from vace_adapt.context.slots import ReferencesInSlots
 from vace_adapt.context.stream import ContextStream
-from vace_adapt.contract import BlockInputs, Hints, HintSource
+from vace_adapt.contract import BlockInputs, Hints, HintSource, Level
 from vace_adapt.errors import AttachError, SessionError
 
 Given = Literal["control", "nothing"] | tuple[int, ...]
@@ -28,7 +28,7 @@ Given = Literal["control", "nothing"] | tuple[int, ...]
 
 
 class ChunkContext:
-    """What was given for one chunk. It keeps the scale and the references that held when it was made.
+    """What was given for one chunk. It keeps the scale, the references and the prompt that held when it was made.
 
     Everything that depends on scales is decided and brought to the device here, so that passes never wait for it.
 
@@ -43,6 +43,9 @@ class ChunkContext:
         hint_reuse: hints are made anew at every hint_reuse-th denoise step, and added again at the steps between.
         past: the k latent frames in front of the chunk, as rows of its context sequence; None where a stream has no
             such rows.
+
+    Attributes:
+        control: as given.
 
     Raises:
         InputError: factors that do not fit the chunk.
@@ -60,8 +63,10 @@ class ChunkContext:
         hint_reuse: int = 1,
         past: Past | None = None,
     ) -> None:
+        self.control = control
         self._stream = stream
         self._path = stream.path
+        self._text = stream.text
         self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._batch, self._frames = shape
         self._past = past if past is not None and past.count else None
@@ -93,12 +98,12 @@ class ChunkContext:
         """Whether any hint will be added."""
         return any(self._steps)
 
-    def source(self, step: int, sigma: float) -> HintSource | None:
+    def source(self, step: int, sigma: Level) -> HintSource | None:
         """Hints of a pass, and the references that the base's self-attention sees in it.
 
         Args:
-            step: number of the pass within a chunk; passes of one number have one timestep for the whole stream. -1 is
-                the clean pass, whose scales are those of the last denoise step.
+            step: number of the pass within a chunk. -1 is the clean pass, whose scales are those of the last denoise
+                step.
             sigma: its noise level in [0, 1].
 
         Returns:
@@ -114,23 +119,23 @@ class ChunkContext:
         hints = partial(self._hints, step=step, sigma=sigma)
         return HintSource(hints, None if self._slots is None else self._slots.seen(step, sigma))
 
-    def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
+    def _hints(self, inputs: BlockInputs, *, step: int, sigma: Level) -> Hints:
         """Made now, or at an earlier step of the chunk that this one shares them with."""
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
         last, first = self._stream.last_hints, step if step < 0 else self._made_at[step]
-        if first < step and (found := last.of((self._key, first))) is not None:
+        if first < step and (found := last.of(self._key, first)) is not None:
             return found
-        last.drop()
+        last.drop(self._key)
         hints = self._made(inputs, step, sigma)
         if step >= 0 and self._made_at.count(first) > 1:
-            last.keep((self._key, first), hints)
+            last.keep(self._key, first, hints)
         return hints
 
-    def _made(self, inputs: BlockInputs, step: int, sigma: float) -> Hints:
+    def _made(self, inputs: BlockInputs, step: int, sigma: Level) -> Hints:
         base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
-        inputs = self._stream.entering(inputs)
+        inputs = self._stream.entering(inputs, self._text)
         if self._past is not None:
             tokens = self._past.tokens(self._stream.patch_embedding, sigma)
             inputs = BlockInputs(torch.cat([tokens.to(dtype), inputs.hidden], dim=1), inputs.modulation, inputs.text)
@@ -142,7 +147,7 @@ class ChunkContext:
 
     # --- one context pass ---------------------------------------------------------------------------------------------
 
-    def _part(self, part: Part, inputs: BlockInputs, step: int, sigma: float) -> list[Tensor]:
+    def _part(self, part: Part, inputs: BlockInputs, step: int, sigma: Level) -> list[Tensor]:
         """Hints of the chunk rows, with what the part has, times its factor."""
         stream, held = self._stream, self._references.get(part.references)
         rotations = self._rotations[part.references]
@@ -154,7 +159,7 @@ class ChunkContext:
             rows = torch.cat([held.at(sigma), self._rows(given, inputs)], dim=1)
             hints = self._blocks(rows, inputs, rotations[-1])
         else:
-            memory = held.remembered(step, sigma, inputs, stream.text, rotations[0])
+            memory = held.remembered(step, sigma, inputs, self._text, rotations[0])
             hints = self._blocks(self._rows(given, inputs), inputs, rotations[-1], memory)
         return [_scaled(hint, part.factor) for hint in hints]
 
@@ -173,7 +178,7 @@ class ChunkContext:
         for i in range(1 + max(i for i, factor in enumerate(self._layer_factors) if factor > 0)):
             block: Any = self._path.vace_blocks[i]
             remembered = None if memory is None else memory[i]
-            text, attend = self._stream.text[i], self._path.attends[i]
+            text, attend = self._text[i], self._path.attends[i]
             rows = block(rows, inputs.modulation, text, rotation, attend, remembered)
             hints.append(block.proj_out(rows[:, -own:]))
         return hints
@@ -213,10 +218,14 @@ class ChunkContext:
 
     def _rotations_with(self, references: int) -> tuple[Rotation, ...]:
         """Of the reference rows, where they are remembered; of the rows of a pass."""
-        rotation, form, frames = self._stream.rotation, self._stream.form, self._before + self._frames
-        if references and form == "cached":
-            return rotation(0, references), rotation(references, frames)
-        return (rotation(0, frames + (references if form == "joint" else 0)),)
+        rotation, form, gap = self._stream.rotation, self._stream.form, 0 if self._past is None else self._past.gap
+        first = references if form == "cached" else 0
+        front = self._before + (references if form == "joint" else 0)
+        rows = rotation(first, front + self._frames)
+        if gap:
+            own = rotation(first + front + gap, self._frames)
+            rows = Rotation(*map(torch.cat, zip(rotation(first, front), own, strict=True)))
+        return (rotation(0, references), rows) if references and form == "cached" else (rows,)
 
     def _by_token(self, factors: tuple[float, ...]) -> Tensor:
         """Factors by frame as factors by token [1, L, 1]."""

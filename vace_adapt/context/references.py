@@ -14,7 +14,7 @@ from vace_adapt.attention.rope import Rotation
 from vace_adapt.cache.text import TextMemory
 from vace_adapt.compiling import eagerly, mark_growing
 from vace_adapt.context.blocks import ContextPath, ReferenceLayer
-from vace_adapt.contract import BlockInputs
+from vace_adapt.contract import BlockInputs, Level
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class References:
     def count(self) -> int:
         return self.control.shape[2]
 
-    def noised(self, sigma: float) -> Tensor:
+    def noised(self, sigma: Level) -> Tensor:
         """Their latents at noise level `sigma`: [B, C, R, h, w]."""
         return noised(self.latents, self.noise, sigma)
 
@@ -45,12 +45,15 @@ class References:
         return References(control, latents, self.noise[:, :, : len(chosen)])
 
 
-def noised(latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+def noised(latents: Tensor, noise: Tensor, sigma: Level) -> Tensor:
     """Latents at noise level `sigma`."""
+    if isinstance(sigma, tuple):
+        rows = torch.tensor(sigma, dtype=torch.float32).to(latents.device, latents.dtype).view(-1, 1, 1, 1, 1)
+        return (1 - rows) * latents + rows * noise
     return (1 - sigma) * latents + sigma * noise
 
 
-def noised_tokens(patch_embedding: Callable[[Tensor], Tensor], latents: Tensor, noise: Tensor, sigma: float) -> Tensor:
+def noised_tokens(patch_embedding: Callable[[Tensor], Tensor], latents: Tensor, noise: Tensor, sigma: Level) -> Tensor:
     """The base's tokens [B, F*T, D] of latents [B, C, F, h, w] at noise level `sigma`."""
     return rearrange(patch_embedding(noised(latents, noise, sigma)), "b d f h w -> b (f h w) d")
 
@@ -71,7 +74,7 @@ class ReferenceRows:
         self._references = references
         self._entry = path.entry(references.control.to(path.dtype))
         self._memory: dict[int, list[ReferenceLayer]] = {}
-        self._made_for: dict[int, tuple[float, int]] = {}
+        self._made_for: dict[int, tuple[Level, TextMemory, int]] = {}
 
     @property
     def count(self) -> int:
@@ -81,32 +84,32 @@ class ReferenceRows:
     def control(self) -> Tensor:
         return self._references.control
 
-    def noised(self, sigma: float) -> Tensor:
+    def noised(self, sigma: Level) -> Tensor:
         """The references' latents at noise level `sigma`: [B, C, R, h, w]."""
         return self._references.noised(sigma)
 
-    def at(self, sigma: float) -> Tensor:
+    def at(self, sigma: Level) -> Tensor:
         """The rows as they enter block 0 at noise level `sigma`: [B, R*T, D]."""
         held = self._references
         tokens = noised_tokens(self._patch_embedding, held.latents, held.noise, sigma)
         return self._entry + tokens.to(self._entry.dtype)
 
     def remembered(
-        self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation
+        self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation
     ) -> list[ReferenceLayer]:
         """Keys and values of the rows attending to themselves only, in every context block.
 
         They depend on the references, the prompt and the noise level. Each step's are computed once and reused for as
         long as its level and the prompt stay; then anew, into the same buffers.
         """
-        made_for = (sigma, text.version)
+        made_for = (sigma, text, text.version)
         if self._made_for.get(step) != made_for:
             self._compute(step, sigma, inputs, text, rotation)
             self._made_for[step] = made_for
         return self._memory[step]
 
     def hints(
-        self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation, *, remember: bool
+        self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation, *, remember: bool
     ) -> list[Tensor]:
         """Hints of the rows themselves [B, R*T, D], attending to themselves only, of every context block.
 
@@ -118,7 +121,7 @@ class ReferenceRows:
             behind = self._advance(sigma, inputs, text, rotation, self._reserved(step) if remember else None)
             hints = [block.proj_out(rows) for block, rows in zip(self._blocks, behind, strict=True)]
         if remember:
-            self._made_for[step] = (sigma, text.version)
+            self._made_for[step] = (sigma, text, text.version)
         return hints
 
     def tensors(self) -> dict[str, Tensor]:
@@ -130,14 +133,14 @@ class ReferenceRows:
             for name, tensor in zip(("key", "value"), layer, strict=True)
         }
 
-    def _compute(self, step: int, sigma: float, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
+    def _compute(self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
         with eagerly(self._path.compiled):
             for _ in self._advance(sigma, inputs, text, rotation, self._reserved(step)):
                 pass
 
     def _advance(
         self,
-        sigma: float,
+        sigma: Level,
         inputs: BlockInputs,
         text: TextMemory,
         rotation: Rotation,

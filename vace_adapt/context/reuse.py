@@ -39,26 +39,38 @@ def made_at(scales: Sequence[StepScales], every: int) -> list[int]:
 
 
 class LastHints:
-    """The hints that a stream has made last and may add again: one set at most."""
+    """The hints that the chunks at work have made last and may add again: one set of each at most.
 
-    def __init__(self) -> None:
-        self._made_for: object = None
-        self._hints: Hints = {}
+    Args:
+        chunks: how many are at work at once; of any more, the oldest are let go.
+    """
 
-    def of(self, made_for: object) -> Hints | None:
-        """What was kept under this name, or None where it has been let go."""
-        return self._hints if self._made_for == made_for else None
+    def __init__(self, chunks: int = 1) -> None:
+        self._chunks = chunks
+        self._made: dict[object, tuple[int, Hints]] = {}
 
-    def keep(self, made_for: object, hints: Hints) -> None:
-        self._made_for, self._hints = made_for, hints
+    def of(self, chunk: object, step: int) -> Hints | None:
+        """What this chunk has made at this step, or None where it has been let go."""
+        made_at, hints = self._made.get(chunk, (None, {}))
+        return hints if made_at == step else None
 
-    def drop(self) -> None:
-        """Let them go, before others are made."""
-        self._made_for, self._hints = None, {}
+    def keep(self, chunk: object, step: int, hints: Hints) -> None:
+        self._made[chunk] = step, hints
+
+    def drop(self, chunk: object) -> None:
+        """Make room for what a chunk makes next."""
+        self._made.pop(chunk, None)
+        while len(self._made) >= self._chunks:
+            self._made.pop(next(iter(self._made)))
 
     def tensors(self) -> dict[str, Tensor]:
         """What is kept, by name."""
-        return {f"hints.{layer}": hint for layer, hint in self._hints.items()}
+        sets = [hints for _, hints in self._made.values()]
+        return (
+            {f"hints.{layer}": hint for layer, hint in sets[0].items()}
+            if len(sets) == 1
+            else {f"hints.{i}.{layer}": hint for i, hints in enumerate(sets) for layer, hint in hints.items()}
+        )
 
 
 def _equal(a: StepScales, b: StepScales) -> bool:

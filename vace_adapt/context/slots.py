@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vace_adapt.context.stream import ContextStream
-from vace_adapt.contract import BlockInputs, Hints, SlotReferences
+from vace_adapt.contract import BlockInputs, Hints, Level, SlotReferences
 
 
 class ReferencesInSlots:
@@ -34,13 +34,14 @@ class ReferencesInSlots:
     def __init__(self, stream: ContextStream, scales: Sequence[tuple[float, ...]]) -> None:
         heard = tuple(i for i, scale in enumerate(stream.reference_scales) if scale > 0)
         self._stream = stream
+        self._text = stream.text
         self._scales = [tuple(each[i] for i in heard) for each in scales]
         self._layer_factors = stream.scale.layers or (1.0,) * len(stream.path.layers)
         self._given = stream.references_given
         self._rows = stream.references(heard)
         self._rotation = stream.rotation(0, len(heard))
 
-    def seen(self, step: int, sigma: float) -> SlotReferences | None:
+    def seen(self, step: int, sigma: Level) -> SlotReferences | None:
         """What a pass sees at noise level `sigma`; None where no reference is heard."""
         scales = self._scales[step]
         if not any(scales):
@@ -53,11 +54,11 @@ class ReferencesInSlots:
             hints=partial(self._hints, step=step, sigma=sigma),
         )
 
-    def _hints(self, inputs: BlockInputs, *, step: int, sigma: float) -> Hints:
+    def _hints(self, inputs: BlockInputs, *, step: int, sigma: Level) -> Hints:
         stream, base_dtype = self._stream, inputs.hidden.dtype
-        inputs = stream.entering(inputs)
+        inputs = stream.entering(inputs, self._text)
         remember = stream.form == "cached"
-        hints = self._rows.hints(step, sigma, inputs, stream.text, self._rotation, remember=remember)
+        hints = self._rows.hints(step, sigma, inputs, self._text, self._rotation, remember=remember)
         factors = zip(stream.path.layers, hints, self._layer_factors, strict=True)
         return {layer: self._scaled(hint, factor, step).to(base_dtype) for layer, hint, factor in factors if factor > 0}
 

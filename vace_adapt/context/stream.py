@@ -30,6 +30,7 @@ Remembered exactly: the projected control tokens (per chunk), text keys and valu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from torch import Tensor
@@ -57,8 +58,11 @@ class ContextStream:
         scale: of the next chunks; may be replaced between chunks.
         steps: denoise steps of a chunk.
         slots: references for which the base's memory has a place; 0 keeps them out of the base.
+        at_once: chunks that may be at work at once.
 
     Attributes:
+        text: the prompt of the chunks that come. A chunk keeps the one it was made with: the others may still be at
+            work under the prompt before.
         grid: token rows and columns of a latent frame.
         last_hints: kept for later steps of the chunk that made them.
         reference_scales: of the references in force, one for each.
@@ -74,14 +78,16 @@ class ContextStream:
         scale: HintScale,
         steps: int = 1,
         slots: int = 0,
+        at_once: int = 1,
     ) -> None:
         self.path = path
         self.form = form
         self.scale = scale
         self.steps = steps
         self.slots = slots
-        self.text = TextMemory(list(path.vace_blocks))
-        self.last_hints = LastHints()
+        self._texts = deque(TextMemory(list(path.vace_blocks)) for _ in range(at_once))
+        self.text = self._texts[0]
+        self.last_hints = LastHints(at_once)
         self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self.reference_scales: tuple[float, ...] = ()
@@ -90,14 +96,15 @@ class ContextStream:
         self._rows: dict[tuple[int, ...], ReferenceRows] = {}
         self.patch_embedding = patch_embedding
         self._rope = rope
-        self._new_prompt = True
         self._rotations: dict[tuple[int, int], Rotation] = {}
 
     # --- told by the session, between chunks --------------------------------------------------------------------------
 
     def set_prompt(self) -> None:
-        """Another prompt is in force from the next pass on; its tokens come with the pass."""
-        self._new_prompt = True
+        """Another prompt is in force from the next chunk on; its tokens come with the chunk's first pass."""
+        self._texts.rotate(-1)
+        self.text = self._texts[0]
+        self.text.outdate()
 
     def set_references(self, references: References | None, scales: Sequence[float] | None = None) -> None:
         """Use these references from the next chunk on, or none.
@@ -146,13 +153,12 @@ class ContextStream:
             self._rows[chosen] = ReferenceRows(self.path, self.patch_embedding, self._references.only(chosen))
         return self._rows[chosen]
 
-    def entering(self, inputs: BlockInputs) -> BlockInputs:
-        """What the base gives to the pass that runs now, in the path's dtype; a new prompt is projected."""
+    def entering(self, inputs: BlockInputs, text: TextMemory) -> BlockInputs:
+        """What the base gives to the pass that runs now, in the path's dtype; a new prompt is projected into `text`."""
         dtype = self.path.dtype
         inputs = BlockInputs(inputs.hidden.to(dtype), inputs.modulation, inputs.text.to(dtype))
-        if self._new_prompt:
-            self.text.write(inputs.text)
-            self._new_prompt = False
+        if not text.written:
+            text.write(inputs.text)
         return inputs
 
     def rotation(self, start: int, frames: int) -> Rotation:
@@ -168,4 +174,10 @@ class ContextStream:
             for chosen, rows in self._rows.items()
             for name, tensor in rows.tensors().items()
         }
-        return {**self.text.tensors(), **remembered, **self.last_hints.tensors()}
+        earlier = {
+            f"earlier.{i}.{name}": tensor
+            for i, text in enumerate(self._texts)
+            if i
+            for name, tensor in text.tensors().items()
+        }
+        return {**self.text.tensors(), **earlier, **remembered, **self.last_hints.tensors()}

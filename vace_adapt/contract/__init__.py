@@ -6,6 +6,7 @@ Importing them does not import torch, so that ``vace-adapt list`` and ``show`` s
 from __future__ import annotations
 
 from vace_adapt.contract.annotator import Annotator, AnnotatorInfo, AnnotatorSettings, Canvas
+from vace_adapt.contract.causal import WAN_1_3B, CausalSettings, LoraSettings
 from vace_adapt.contract.chunks import CacheLayout, CacheOps, ChunkShapes, ReferenceRoom
 from vace_adapt.contract.declaration import (
     CAPABILITIES,
@@ -28,12 +29,22 @@ from vace_adapt.contract.sites import (
     ComputesHints,
     Hints,
     HintSource,
+    Level,
     SlotReferences,
 )
-from vace_adapt.contract.stream import Chunk, ChunkReport, Comparison, PipelineParts, Stream, TextEncoder
+from vace_adapt.contract.stream import (
+    Chunk,
+    ChunkReport,
+    Comparison,
+    PipelineParts,
+    SourceVideo,
+    Stream,
+    TextEncoder,
+)
 
 __all__ = [
     "CAPABILITIES",
+    "WAN_1_3B",
     "Annotator",
     "AnnotatorInfo",
     "AnnotatorSettings",
@@ -46,6 +57,7 @@ __all__ = [
     "CacheOps",
     "Canvas",
     "Capability",
+    "CausalSettings",
     "Chunk",
     "ChunkReport",
     "ChunkShapes",
@@ -56,12 +68,15 @@ __all__ = [
     "HintSource",
     "Hints",
     "Injection",
+    "Level",
+    "LoraSettings",
     "NativeVideo",
     "PipelineInfo",
     "PipelineParts",
     "PipelineSettings",
     "ReferenceRoom",
     "SlotReferences",
+    "SourceVideo",
     "Stream",
     "Support",
     "TextEncoder",

@@ -132,7 +132,9 @@ class CacheOps(Protocol):
     def positions(self, row: int = 0) -> Sequence[int]:
         """Absolute latent frame held by each slot of a batch row; -1 for an unused slot.
 
-        Rows differ only in their sinks, and only where `Chunk.reanchor` named some of them and not others.
+        The slots of a bank come last; where each layer chooses what its own keeps, they are those of the first. Rows
+        differ in their banks, and in their sinks where `Chunk.reanchor` named some of them and not others. May read
+        back from the device.
         """
         ...
 

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Level = float | tuple[float, ...]
+"""A noise level in [0, 1]: of all batch rows, or one for each."""
+
+
 @dataclass(frozen=True)
 class BlockInputs:
     """What the context path needs from the base model, read where the chunk enters block 0.

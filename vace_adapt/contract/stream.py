@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vace_adapt.contract.chunks import ChunkShapes
 from vace_adapt.contract.declaration import Backbone
-from vace_adapt.contract.sites import HintSource
+from vace_adapt.contract.sites import HintSource, Level
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,9 @@ class PipelineParts:
         normalised_input: whether latents given to the base (references, a video to start from) are normalised with the
             VAE's mean and std. What the base makes is de-normalised before decoding in any case: StreamDiffusionV2
             takes raw latents and makes normalised ones.
+        starts_from_video: whether the loop wants `Chunk.video`; core encodes it only then.
+        chunks_at_once: how many chunks the loop works on at once where they have begun already (`Stream.waiting`); over
+            1 only with capability ``stream_batch``.
         trained: False for random weights; the command line says so.
         compiled: whether the blocks run under `torch.compile`; core sets it.
     """
@@ -61,8 +64,24 @@ class PipelineParts:
     draws: int
     control_layers: tuple[int, ...] | None = None
     normalised_input: bool = True
+    starts_from_video: bool = False
+    chunks_at_once: int = 1
     trained: bool = True
     compiled: bool = False
+
+
+@dataclass(frozen=True)
+class SourceVideo:
+    """The video that was fed for a chunk, for a base that starts from it.
+
+    Attributes:
+        latents: [B, C, F, h, w] in the base's dtype, normalised where `PipelineParts.normalised_input` says so.
+        motion: of each batch row, the largest root mean square of the difference of two frames that follow each other,
+            pixels being in [-1, 1]; the last frame of the chunk before counts if one was fed.
+    """
+
+    latents: Tensor
+    motion: tuple[float, ...]
 
 
 class Chunk(Protocol):
@@ -86,6 +105,10 @@ class Chunk(Protocol):
     without hints, at those positions and under the prompt in force: the first of them are the sink, and what the memory
     held before is gone, also for later recaches. Rows that are not named keep every bit.
     """
+    video: SourceVideo | None
+    """What was fed for the chunk, where `PipelineParts.starts_from_video`; None where nothing was, or where it is a
+    ready-made control and no picture of what is to be made.
+    """
 
     def noise(self, draw: int) -> Tensor:
         """Standard normal noise [B, C, F, h, w] in the model's dtype: draw 0 starts the chunk, draw i re-noises for
@@ -95,12 +118,16 @@ class Chunk(Protocol):
         """
         ...
 
-    def denoising(self, step: int, sigma: float) -> HintSource | None:
+    def denoising(self, step: int, sigma: Level) -> HintSource | None:
         """Hints of denoise step `step` at noise level `sigma` in [0, 1], and the references its self-attention sees;
         None means run without.
 
-        All rows of the pass are at that level. Passes of one step and level share what the references have computed;
-        with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
+        The level is that of all rows of the chunk, or one for each of them. Passes of one step and level share what the
+        references have computed; with ``hint_reuse`` the hints may be those that an earlier step of the chunk has made.
+
+        Steps of one chunk are asked for in order. A pass may have rows of several chunks, each at another step
+        (``stream_batch``): every chunk's source is then called with its own B rows of the `BlockInputs`, and the hints
+        of all are put together again by row; rows whose source is None get zeros.
         """
         ...
 
@@ -129,8 +156,22 @@ class Stream(Protocol):
     shapes: ChunkShapes
     batch: int
 
+    @property
+    def waiting(self) -> int:
+        """How many chunks have begun that `chunks` has not handed out yet.
+
+        A chunk begins when its finished latents are asked for; or before, while fewer than
+        `PipelineParts.chunks_at_once` are begun and not finished, if all its frames are fed. What it is made from, its
+        prompt and its references are settled then. What is made of it must not depend on whether others begin before
+        it is finished: only how fast.
+        """
+        ...
+
     def chunks(self) -> Iterator[Chunk]:
-        """The chunks, one after another, each when the caller asks for it; ends when the stream is closed."""
+        """The chunks, one after another; ends when the stream is closed.
+
+        A loop asks for one when it has none to work on, or while some are `waiting`.
+        """
         ...
 
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:

@@ -17,7 +17,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from vace_adapt.context.blocks import ContextPath
-from vace_adapt.contract import Backbone
+from vace_adapt.contract import Backbone, PipelineParts, PipelineSettings
+from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.models.text_encoder import Umt5TextEncoder
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -58,6 +59,28 @@ def tiny_text_encoder(seed: int) -> Umt5TextEncoder:
 def tiny_context_path(seed: int, backbone: Backbone = TINY, layers: Sequence[int] = TINY_CONTROL_LAYERS) -> ContextPath:
     """Context blocks for a tiny base. Their output projections are random, not zero, so that hints are felt."""
     return seeded(lambda: ContextPath(backbone, layers), seed, "context")
+
+
+def tiny_wan_parts(settings: PipelineSettings, seed: int, draws: int) -> PipelineParts:
+    """The tiny pipeline of a plugin whose base model is a native `CausalWan`; see the hook `vace_tiny_pipeline`.
+
+    Args:
+        settings, seed: as the hook got them.
+        draws: noise draws a chunk uses.
+    """
+    return PipelineParts(
+        model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
+        layout="native",
+        settings=settings,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        backbone=TINY,
+        vae=tiny_vae(seed),
+        text_encoder=tiny_text_encoder(seed),
+        draws=draws,
+        control_layers=TINY_CONTROL_LAYERS,
+        trained=False,
+    )
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vace_adapt.composition.anchors import first_frame
 from vace_adapt.composition.describe import Description, Facts, describe
-from vace_adapt.composition.refuse import check_given, check_options, videos_read
+from vace_adapt.composition.refuse import check_given, check_options, ready_made, videos_read
 from vace_adapt.conditioning.references import Reference, references_to_tensor
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.controls import Reanchor
@@ -47,7 +47,8 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
         size = 1, source.height, source.width
         references_to_tensor(given, settings.controls.reference_fit, *size, settings.controls.reference_background)
     if source.videos:
-        check_given(settings.controls, videos_read(settings.controls), source.videos, mask=mask)
+        starts = parts.starts_from_video and not ready_made(settings.controls)
+        check_given(settings.controls, videos_read(settings.controls), source.videos, mask=mask, starts=starts)
     return describe(
         Facts(
             settings=settings.controls,

@@ -116,16 +116,22 @@ def _check_switches(session: Session, settings: RunSettings, source: Source) -> 
 
 
 def _stream(session: Session, settings: RunSettings, source: Source, output: Output) -> None:
-    """Feed every chunk what it needs, and take what it makes."""
+    """Feed every chunk what it needs, and take what it makes.
+
+    Where chunks are made together, those behind are fed early, but none at which something changes.
+    """
     moments = source.moments()
     switches = {switch.chunk: switch for switch in settings.switches}
+    at_once, fed = session.engine.parts.chunks_at_once, 0
     for index in itertools.count():
         if index in switches:
             _switch(session, switches[index])
-        needed = session.shapes.time.pixels(index)
-        fed = list(itertools.islice(moments, needed))
-        if fed:
-            _feed(session, fed, last=len(fed) < needed)
+        while fed <= index or (fed < index + at_once and fed not in switches):
+            needed = session.shapes.time.pixels(fed)
+            given = list(itertools.islice(moments, needed))
+            if given:
+                _feed(session, given, last=len(given) < needed)
+            fed += 1
         chunk = next(session, None)
         if chunk is None:
             return

@@ -8,7 +8,7 @@ detached.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -17,17 +17,26 @@ from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from einops import rearrange
 from torch import Tensor, nn
 
-from vace_adapt.cache.ring import LayerCache
 from vace_adapt.cache.text import TextLayer, TextMemory
 from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, ComputesHints
 from vace_adapt.models.wan_block import run_block
 
 
+class SelfMemory(Protocol):
+    """What a block's self-attention remembers, during one pass."""
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Take the pass's key and value, and attend to all that is remembered: each [B, L, H, d], not rotated, to
+        [B, L, H, d].
+        """
+        ...
+
+
 class CausalBlock(WanTransformerBlock):
     """A Wan block whose self-attention reads and writes a layer's cache and whose text keys are given."""
 
-    def forward(self, hidden_states: Tensor, modulation: Tensor, text: TextLayer, cache: LayerCache) -> Tensor:
-        """[B, L, D] to [B, L, D]; see `run_block` and `LayerCache.attend`."""
+    def forward(self, hidden_states: Tensor, modulation: Tensor, text: TextLayer, cache: SelfMemory) -> Tensor:
+        """[B, L, D] to [B, L, D]; see `run_block` and `SelfMemory.attend`."""
         return run_block(self, hidden_states, modulation, text, cache.attend)
 
 
@@ -99,7 +108,7 @@ class CausalWan(WanTransformer3DModel):
         latents: Tensor,
         timestep: Tensor,
         text: TextMemory | Sequence[TextLayer],
-        layer_cache: Callable[[int], LayerCache],
+        layer_cache: Callable[[int], SelfMemory],
         hints: ComputesHints | None = None,
     ) -> Tensor:
         """One pass over a chunk.
@@ -108,7 +117,7 @@ class CausalWan(WanTransformer3DModel):
             latents: [B, C, F, h, w] noisy (or clean) latents.
             timestep: float32 [B] in [0, 1000], one for each row.
             text: the prompt in force, by block.
-            layer_cache: layer index to that layer's `LayerCache` for this pass.
+            layer_cache: layer index to that layer's memory for this pass.
             hints: computes the hints to add; None runs the bare base model.
 
         Returns:

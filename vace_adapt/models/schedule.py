@@ -60,8 +60,11 @@ class FewStepSchedule:
         """A timestep as the model takes it: float32 [B]. bf16 would round 937.5 to 936."""
         return torch.full((batch,), timestep, dtype=torch.float32, device=self._device)
 
-    def clean(self, noisy: Tensor, flow: Tensor, sigma: float) -> Tensor:
-        """Predicted clean latents ``noisy - sigma * flow``, computed in float64 (float32 on mps), in flow's dtype."""
+    def clean(self, noisy: Tensor, flow: Tensor, sigma: float | Tensor) -> Tensor:
+        """Predicted clean latents ``noisy - sigma * flow``, computed in float64 (float32 on mps), in flow's dtype.
+
+        `sigma` is that of all rows, or float32 [B, 1, 1, 1, 1].
+        """
         wide = torch.float32 if flow.device.type == "mps" else torch.float64
         return (noisy.to(wide) - sigma * flow.to(wide)).to(flow.dtype)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vace_adapt.context.chunk import ChunkContext
-from vace_adapt.contract import ChunkReport, ChunkShapes, HintSource, PipelineParts
+from vace_adapt.contract import ChunkReport, ChunkShapes, HintSource, Level, PipelineParts, SourceVideo
 from vace_adapt.errors import SessionError
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.preserving import Kept
@@ -51,6 +51,7 @@ class SessionChunk:
         kept: what must be kept of its latents; None for nothing.
         reanchor: what the memory is rebuilt from before it, by batch row.
         hints_in_clean_pass: the KV policy.
+        video: what was fed for it, for a base that starts from it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SessionChunk:
         kept: Kept | None,
         reanchor: Mapping[int, Tensor],
         hints_in_clean_pass: bool,
+        video: SourceVideo | None = None,
     ) -> None:
         self.index = index
         self.start = shapes.time.latent_start(index)
@@ -72,6 +74,7 @@ class SessionChunk:
         self.text = text
         self.prompt_changed = prompt_changed
         self.reanchor = reanchor
+        self.video = video
         self._context = context
         self._kept = kept
         self._hints_in_clean_pass = hints_in_clean_pass
@@ -87,7 +90,7 @@ class SessionChunk:
             )
         return self._noise[draw]
 
-    def denoising(self, step: int, sigma: float) -> HintSource | None:
+    def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return None if self._context is None else self._context.source(step, sigma)
 
     def keep(self, latents: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class ControlPath:
         self._seeds = seeds
         self.references = 0
         self._steps = engine.parts.draws
+        self._at_once = engine.parts.chunks_at_once
         passes = self._steps + (settings.kv_policy == "with_hints")
         self.room = ReferenceRoom(settings.reference_slots, passes) if settings.reference_slots else None
         self.check_scale(settings.scale)
@@ -67,8 +68,8 @@ class ControlPath:
             settings.scale,
             self._steps,
             settings.reference_slots,
+            self._at_once,
         )
-        self._encoded: Tensor | None = None
         self._past = None if settings.context_frames == 0 else self._past_frames(settings.context_frames)
 
     @classmethod
@@ -155,7 +156,9 @@ class ControlPath:
             encoded = None
         past = None
         if self._past is not None:
-            past, self._encoded = self._past.newest(self._encoder.nothing), encoded
+            time = self._shapes.time
+            start, shown = time.latent_start(chunk), time.latent_start(max(0, chunk + 1 - self._at_once))
+            past = self._past.before(start, start - shown, self._encoder.nothing)
         return ChunkContext(
             self._context,
             shape,
@@ -167,22 +170,22 @@ class ControlPath:
             past=past,
         )
 
-    def finished(self, chunk: int, latents: Tensor) -> None:
+    def finished(self, chunk: int, context: ChunkContext, latents: Tensor) -> None:
         """Keep what the next chunks' context needs of one that is finished.
 
         Args:
-            chunk: its number; the one that `chunk` was called for last.
+            chunk: its number; chunks are finished in order.
+            context: what `chunk` made for it.
             latents: [B, C, F, h, w] as the base made them. They go back into its patch embedding as they are, whatever
                 `PipelineParts.normalised_input` says of latents that come from the VAE.
         """
         if self._past is None:
             return
         start, frames = self._shapes.time.latent_start(chunk), self._shapes.time.latents(chunk)
-        control = self._encoder.nothing(start, frames) if self._encoded is None else self._encoded
+        control = self._encoder.nothing(start, frames) if context.control is None else context.control
         shape = (latents.shape[1], *latents.shape[3:])
         noise = [draw(self._seeds, "past", start + i, shape) for i in range(frames)]
         self._past.push(control, latents, torch.stack(noise, dim=2))
-        self._encoded = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every buffer that outlives a pass, by name."""
@@ -196,4 +199,5 @@ class ControlPath:
             dtype=self._engine.dtype,
             control_dtype=self._path.dtype,
             device=self._engine.device,
+            gap=(self._at_once - 1) * self._shapes.time.rest,
         )

@@ -91,6 +91,10 @@ class Inbox:
         """Whether the control has ended and all of it was taken."""
         return self._queue.ended and self._queue.frames == 0
 
+    def ready(self, needed: int) -> bool:
+        """Whether frames wait for the next chunk, and all `needed` of them, or no more will come."""
+        return self._queue.frames >= needed or (self._queue.ended and self._queue.frames > 0)
+
     def feed(self, given: Given, *, last: bool) -> None:
         """Add checked videos [B, T, h, w, 3] and their mask [B, T, h, w]."""
         with self._lock:

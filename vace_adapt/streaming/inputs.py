@@ -76,7 +76,10 @@ class StreamInputs:
         self.shapes = engine.hooks.chunk_shapes(engine.parts, height, width)
         self._check_length(0 if num_frames is None else num_frames)
         path = ControlPath.open(engine, self.shapes, controls, self.seeds)
-        self._composing = None if path is None else Composing(controls, self._composer(controls))
+        self._controlled = path is not None
+        self._composing = None
+        if path is not None or engine.parts.starts_from_video:
+            self._composing = Composing(controls, self._composer(controls))
         composer = None if self._composing is None else self._composing.composer
         self.source_size = (height, width) if composer is None else composer.source_size
         self._reader = InputReader(engine, self.shapes, self.batch, controls, self.source_size)
@@ -124,7 +127,7 @@ class StreamInputs:
             SessionError: the stream is closed, the control has ended, or the pipeline has no control weights.
         """
         self._check_open()
-        composing = self._need_control("control frames")
+        composing = self._need_use_of_frames(mask is not None)
         given = self._reader.given(control, mask, {} if videos is None else videos)
         composing.composer.check(given)
         self._inbox.feed(given, last=last)
@@ -228,7 +231,10 @@ class StreamInputs:
     def _composer(self, settings: ControlSettings, before: Sequence[Composer] = ()) -> Composer:
         engine = self.engine
         steps, device = engine.parts.draws, str(engine.device)
-        return Composer(settings, self.shapes, self.batch, steps, device, engine.download, before)
+        starts = engine.parts.starts_from_video
+        return Composer(
+            settings, self.shapes, self.batch, steps, device, engine.download, before, starts_from_video=starts
+        )
 
     def _changed(self, given: Mapping[str, Any]) -> Composing:
         """The newest options with some of them replaced."""
@@ -263,8 +269,21 @@ class StreamInputs:
 
     def _need_control(self, what: str) -> Composing:
         """The newest options of the control."""
-        if self._composing is None:
+        if self._composing is None or not self._controlled:
             raise _no_control_weights(what)
+        return self._composing
+
+    def _need_use_of_frames(self, mask: bool) -> Composing:
+        """The newest options of the control; without control weights, frames can only be started from."""
+        if self._composing is None:
+            raise _no_control_weights("control frames")
+        settings = self._composing.settings
+        controls = settings.structure or mask or settings.mask.annotator is not None or settings.outpaint is not None
+        if controls and not self._controlled:
+            raise SessionError(
+                "this pipeline has no control weights, so it can only start from the frames: load it with "
+                "weights.control, or set controls.structure=[] and give no mask"
+            )
         return self._composing
 
 

@@ -67,10 +67,32 @@ def load_pipeline(
     if model is None and files.embedded:
         shipped = hooks.embedded_base(numbers) if seed is None else None
         if shipped is None:
-            return _tiny(hooks, numbers, chosen_device, chosen_dtype, seed or 0, download=files.download)
+            return tiny_pipeline(hooks, numbers, chosen_device, chosen_dtype, seed or 0, download=files.download)
         numbers, files = shipped.settings, family_weights(shipped.file, download=files.download)
     parts = hooks.load_pipeline(numbers, files, chosen_device, chosen_dtype, model, chosen_layout)
     return Pipeline(hooks, parts, _context(files, parts), live=model is not None, download=files.download)
+
+
+def tiny_pipeline(
+    hooks: PipelineHooks,
+    settings: PipelineSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    *,
+    download: bool = False,
+) -> Pipeline:
+    """A plugin's tiny pipeline with random weights of `seed`; see `vace_tiny_pipeline`. It has control where its parts
+    say which blocks receive hints.
+    """
+    parts = dataclasses.replace(hooks.tiny_pipeline(settings, seed), device=device, dtype=dtype)
+    parts.text_encoder.to(device, dtype)
+    place(parts.vae, device, dtype, float32_parts=())
+    place(parts.model, device, dtype)
+    if parts.control_layers is None:
+        return Pipeline(hooks, parts, None, download=download)
+    context = tiny_context_path(seed, parts.backbone, parts.control_layers)
+    return Pipeline(hooks, parts, place(context, device, dtype), download=download)
 
 
 def pick_device(device: str | torch.device) -> torch.device:
@@ -99,25 +121,6 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise InputError(f"dtype must be auto, {', '.join(DTYPES)}, not {dtype!r}{closest(str(dtype), DTYPES)}")
     return DTYPES[dtype]
-
-
-def _tiny(
-    hooks: PipelineHooks,
-    settings: PipelineSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-    seed: int,
-    *,
-    download: bool,
-) -> Pipeline:
-    parts = dataclasses.replace(hooks.tiny_pipeline(settings, seed), device=device, dtype=dtype)
-    parts.text_encoder.to(device, dtype)
-    place(parts.vae, device, dtype, float32_parts=())
-    place(parts.model, device, dtype)
-    if parts.control_layers is None:
-        return Pipeline(hooks, parts, None, download=download)
-    context = tiny_context_path(seed, parts.backbone, parts.control_layers)
-    return Pipeline(hooks, parts, place(context, device, dtype), download=download)
 
 
 def _context(files: WeightsSettings, parts: PipelineParts) -> ContextPath | None:

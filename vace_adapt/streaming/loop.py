@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -35,16 +36,20 @@ class Loop:
         self._engine = engine
         self._decoder = DecoderStream(engine.codec)
         self._decode_state: list[object] = []
-        self._staged: SessionChunk | None = None
+        self._staged: deque[SessionChunk] = deque()
         self._latents = engine.hooks.stream(engine.parts, self)
 
     # --- what the plugin sees -----------------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """Chunks that are staged and not handed out."""
+        return len(self._staged)
+
     def chunks(self) -> Iterator[SessionChunk]:
         """The chunks as they are staged; ends when the stream is closed."""
-        while self._staged is not None:
-            chunk, self._staged = self._staged, None
-            yield chunk
+        while self._staged:
+            yield self._staged.popleft()
 
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
         """Run the base model with these hints; for models that take them by hooks."""
@@ -57,14 +62,17 @@ class Loop:
 
     # --- what the session asks ----------------------------------------------------------------------------------------
 
-    def make(self, chunk: SessionChunk) -> tuple[Tensor, Tensor]:
-        """One chunk's latents [B, C, F, h, w] and its frames, uint8 [B, T, H, W, 3].
+    def stage(self, chunk: SessionChunk) -> None:
+        """Let the plugin's loop begin a chunk."""
+        self._staged.append(chunk)
+
+    def finish(self, chunk: SessionChunk) -> tuple[Tensor, Tensor]:
+        """The oldest staged chunk's latents [B, C, F, h, w] and its frames, uint8 [B, T, H, W, 3].
 
         Raises:
             SessionError: the loop ended, or made something of another shape or not finite.
         """
         name = self._engine.hooks.name
-        self._staged = chunk
         latents = next(self._latents, None)
         if latents is None:
             raise SessionError(f"the loop of pipeline {name!r} ended before chunk {chunk.index}")
@@ -85,7 +93,7 @@ class Loop:
     def close(self) -> None:
         """End the plugin's loop and let the memory go."""
         self._latents.close()
-        self._staged = None
+        self._staged.clear()
         del self.cache, self._decoder, self._decode_state
 
     def _decode(self, latents: Tensor, index: int) -> Tensor:

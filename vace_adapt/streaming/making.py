@@ -1,7 +1,12 @@
-"""One chunk after another: what was taken for it goes through control path, loop and decoder."""
+"""One chunk after another: what was taken for it goes through control path, loop and decoder.
+
+A chunk begins with its inputs and is finished when the plugin's loop gives its latents. Some loops work on several
+chunks at once (`PipelineParts.chunks_at_once`); chunks begin and are finished in order.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +16,7 @@ from torch import Tensor
 from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.composer import Composed, Composer
 from vace_adapt.conditioning.pixels import tensor_to_frames
+from vace_adapt.context.chunk import ChunkContext
 from vace_adapt.contract import CacheOps, ChunkReport, ChunkShapes
 from vace_adapt.controls import ControlSettings
 from vace_adapt.streaming.chunk import SessionChunk, StreamedChunk
@@ -22,6 +28,32 @@ from vace_adapt.streaming.loop import Loop
 from vace_adapt.streaming.preserving import Kept, SourceLatents, keep_pixels
 from vace_adapt.streaming.reader import Prompt
 from vace_adapt.streaming.reanchoring import Reanchoring
+from vace_adapt.streaming.source import SourceVideos
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A chunk that the loop works on.
+
+    Attributes:
+        chunk: as the loop sees it.
+        taken: what it is made from.
+        composed: what VACE is shown, or None.
+        heard: the same, None where its control has no scale over 0.
+        context: where its hints come from; None without control weights.
+        settings: options of the control that hold for it.
+        references: number of references in force.
+        reanchored: whether the memory of any row is rebuilt before it.
+    """
+
+    chunk: SessionChunk
+    taken: Taken
+    composed: Composed | None
+    heard: Composed | None
+    context: ChunkContext | None
+    settings: ControlSettings
+    references: int
+    reanchored: bool
 
 
 @dataclass(frozen=True)
@@ -31,22 +63,23 @@ class Made:
     Attributes:
         frames: uint8 [B, T, H, W, 3] on the CPU.
         latents: [B, C, F, h, w].
-        composed: what VACE was shown, or None.
-        controlled: whether the context path ran.
+        begun: what it is made from.
         drift: by batch row.
-        reanchored: whether the memory of any row was rebuilt before it.
     """
 
     frames: Tensor
     latents: Tensor
-    composed: Composed | None
-    controlled: bool
+    begun: Begun
     drift: tuple[float, ...]
-    reanchored: bool
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the context path ran."""
+        return self.begun.context is not None and self.begun.context.runs
 
     def streamed(self, count: int, report: ChunkReport) -> StreamedChunk:
         """Its first `count` frames as the caller gets them."""
-        shown = self.composed
+        shown = self.begun.composed
         control = None if shown is None else tensor_to_frames(shown.frames[:, :, :count])
         mask = None if shown is None or shown.mask is None else _levels(shown.mask[:, 0, :count])
         return StreamedChunk(self.frames[:, :count], self.latents, report, control, mask)
@@ -84,6 +117,8 @@ class ChunkMaker:
         self._shapes = shapes
         self._seeds = seeds
         self._source = SourceLatents(engine, shapes, len(seeds))
+        self._videos = SourceVideos(engine, shapes, len(seeds)) if engine.parts.starts_from_video else None
+        self._begun: deque[Begun] = deque()
         self._loop = Loop(engine, shapes, len(seeds), None if path is None else path.room)
         self._drift = Drift()
         self._reanchoring = None
@@ -100,13 +135,17 @@ class ChunkMaker:
         if self._reanchoring is not None:
             self._reanchoring.check(index, anchored)
 
+    @property
+    def unfinished(self) -> int:
+        """Chunks that have begun and are not finished."""
+        return len(self._begun)
+
     @torch.no_grad()
-    def make(self, index: int, taken: Taken) -> Made:
-        """Make chunk number `index`.
+    def begin(self, index: int, taken: Taken) -> None:
+        """Begin chunk number `index`.
 
         Raises:
             InputError: frames that do not show what an annotator needs.
-            SessionError: the loop ended, or made something of another shape or not finite.
         """
         new_prompt = self._apply(taken.changes)
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
@@ -114,6 +153,9 @@ class ChunkMaker:
         kept = self._kept(index, heard)
         context = None if self.path is None else self.path.chunk(index, composed, self.settings.hint_reuse)
         rebuilt = {} if self._reanchoring is None else self._reanchoring.before(index, taken.anchored)
+        video = None
+        if self._videos is not None and self.composer is not None:
+            video = self._videos(index, self.composer.video(taken.given))
         assert self.prompt is not None
         chunk = SessionChunk(
             self._engine.parts,
@@ -126,16 +168,29 @@ class ChunkMaker:
             kept=kept,
             reanchor=rebuilt,
             hints_in_clean_pass=self.settings.kv_policy == "with_hints",
+            video=video,
         )
-        latents, frames = self._loop.make(chunk)
-        if self.path is not None:
-            self.path.finished(index, latents)
+        references = 0 if self.path is None else self.path.references
+        self._begun.append(Begun(chunk, taken, composed, heard, context, self.settings, references, bool(rebuilt)))
+        self._loop.stage(chunk)
+
+    @torch.no_grad()
+    def finish(self) -> Made:
+        """Finish the oldest chunk that has begun.
+
+        Raises:
+            SessionError: the loop ended, or made something of another shape or not finite.
+        """
+        begun = self._begun.popleft()
+        latents, frames = self._loop.finish(begun.chunk)
+        if self.path is not None and begun.context is not None:
+            self.path.finished(begun.chunk.index, begun.context, latents)
         drift = self._drift(latents)
         if self._reanchoring is not None:
             self._reanchoring.after(latents, drift)
-        if self.settings.preserve == "pixel" and heard is not None:
-            frames = keep_pixels(frames, heard, self.settings.seam)
-        return Made(frames, latents, composed, context is not None and context.runs, drift, bool(rebuilt))
+        if begun.settings.preserve == "pixel" and begun.heard is not None:
+            frames = keep_pixels(frames, begun.heard, begun.settings.seam)
+        return Made(frames, latents, begun, drift)
 
     def held(self) -> list[Tensor]:
         """Every buffer of cache, context path and re-anchoring."""
@@ -146,6 +201,7 @@ class ChunkMaker:
     def close(self) -> None:
         """End the loop and let everything large go."""
         self._loop.close()
+        self._begun.clear()
         self.path = self.composer = self._reanchoring = None
 
     def _apply(self, changes: Changes) -> bool:

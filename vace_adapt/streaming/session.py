@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from vace_adapt.composition.anchors import Anchored
 from vace_adapt.composition.composer import Given
 from vace_adapt.contract import CacheOps, ChunkReport
+from vace_adapt.errors import InputError
 from vace_adapt.streaming.chunk import StreamedChunk
 from vace_adapt.streaming.inbox import Changes, Taken
 from vace_adapt.streaming.inputs import StreamInputs
@@ -40,6 +41,9 @@ class Session(StreamInputs):
     def __next__(self) -> StreamedChunk:
         """Make the next chunk from what was given so far.
 
+        A pipeline that works on several chunks at once begins the ones after it, too, as far as their frames are fed
+        already; what is changed from then on takes effect at the first chunk that has not begun.
+
         Raises:
             StopIteration: `num_frames` are made, or the control has ended.
             InputError: some control frames were fed for this chunk, but not enough, or they cannot be combined with
@@ -51,13 +55,21 @@ class Session(StreamInputs):
             if self._closing:
                 self._close()  # whoever closes may have to wait long for the turn that a loop takes again and again
             self._check_open()
-            left = self._frames_left()
-            if left == 0:
-                raise StopIteration
             begin = time.perf_counter()
-            taken = self._take()
+            if self._maker.unfinished == 0:
+                if self._frames_to_begin() == 0:
+                    raise StopIteration
+                self._begin(self._take())
+            while self._begins_early():
+                try:
+                    taken = self._take()
+                except InputError:
+                    break  # it is said when that chunk's own turn comes
+                self._begin(taken)
             try:
-                made = self._maker.make(self._index, taken)
+                made = self._maker.finish()
+                taken = made.begun.taken
+                left = None if self.num_frames is None else self.num_frames - self._made
                 kept = made.frames.shape[1] if left is None else min(made.frames.shape[1], left)
                 kept = kept if taken.given is None else min(kept, taken.real)
                 report = self._report(made, kept, time.perf_counter() - begin)
@@ -79,10 +91,11 @@ class Session(StreamInputs):
 
     def _take(self) -> Taken:
         """Check everything about the next chunk, then take what it is made from. Nothing has changed if this raises."""
-        self._check_length(self._made + 1)
+        index = self._inbox.chunk
+        self._check_length(self.shapes.time.pixel_start(index) + 1)
 
         def check(changes: Changes, given: Given | None, anchored: Anchored | None) -> None:
-            self._maker.check(self._index, anchored)
+            self._maker.check(index, anchored)
             path, composing = self._maker.path, changes.composing
             composer = self._maker.composer if composing is None else composing.composer
             if path is None or composer is None:
@@ -90,12 +103,27 @@ class Session(StreamInputs):
             if given is not None:
                 composer.check(given)
             control = given is not None or anchored is not None or composer.generates
-            path.check(changes.references, changes.scale, control=control, chunk=self._index)
+            path.check(changes.references, changes.scale, control=control, chunk=index)
 
-        return self._inbox.take(self.shapes.time.pixels(self._index), check)
+        return self._inbox.take(self.shapes.time.pixels(index), check)
+
+    def _begin(self, taken: Taken) -> None:
+        """Begin the chunk that was taken last."""
+        index = self._inbox.chunk - 1
+        try:
+            self._maker.begin(index, taken)
+        except BaseException as error:
+            self._end(f"failed at chunk {index} ({type(error).__name__}: {error})")
+            raise
+
+    def _begins_early(self) -> bool:
+        """Whether the next chunk begins before others are finished: the loop has room, and its frames are all fed."""
+        if self._maker.unfinished >= self.engine.parts.chunks_at_once or self._frames_to_begin() == 0:
+            return False
+        return self._inbox.ready(self.shapes.time.pixels(self._inbox.chunk))
 
     def _report(self, made: Made, pixels: int, seconds: float) -> ChunkReport:
-        clock, path = self.shapes.time, self._maker.path
+        clock = self.shapes.time
         return ChunkReport(
             index=self._index,
             latent_start=clock.latent_start(self._index),
@@ -103,17 +131,19 @@ class Session(StreamInputs):
             pixels=pixels,
             seconds=seconds,
             controlled=made.controlled,
-            references=0 if path is None else path.references,
+            references=made.begun.references,
             cache_bytes=sum(tensor.numel() * tensor.element_size() for tensor in self._maker.held()),
             peak_memory_bytes=peak_bytes(self.engine.device),
             drift=made.drift,
-            reanchored=made.reanchored,
+            reanchored=made.begun.reanchored,
         )
 
-    def _frames_left(self) -> int | None:
+    def _frames_to_begin(self) -> int | None:
+        """Pixel frames to make that no chunk has begun; None for any number."""
         if self._inbox.exhausted:
             return 0
-        return None if self.num_frames is None else self.num_frames - self._made
+        begun = self.shapes.time.pixel_start(self._inbox.chunk)
+        return None if self.num_frames is None else max(0, self.num_frames - begun)
 
     def _close(self) -> None:
         if self._closed is None:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vace_adapt.contract import Capability, ChunkShapes, EmbeddedBase, Injection, NativeVideo, PipelineInfo, Support
+from vace_adapt.contract import (
+    WAN_1_3B,
+    Capability,
+    ChunkShapes,
+    EmbeddedBase,
+    Injection,
+    NativeVideo,
+    PipelineInfo,
+    Support,
+)
 from vace_adapt.embedded.family import FAMILY
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
-from vace_adapt_longlive.settings import WAN_1_3B, LongLiveSettings
+from vace_adapt_longlive.settings import LongLiveSettings
 
 STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
 """A student of the embedded family's base, trained in this pipeline's window."""
@@ -68,9 +77,9 @@ def vace_load_pipeline(settings, weights, device, dtype, model, layout):
 
 @hookimpl
 def vace_tiny_pipeline(settings, seed):
-    from vace_adapt_longlive.tiny import tiny_parts
+    from vace_adapt.embedded.tiny import tiny_wan_parts
 
-    return tiny_parts(settings, seed)
+    return tiny_wan_parts(settings, seed, draws=len(settings.denoising_steps))
 
 
 @hookimpl

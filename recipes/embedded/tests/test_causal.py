@@ -14,13 +14,12 @@ import torch
 from causal import Window
 
 from vace_adapt.contract import ChunkShapes
-from vace_adapt.embedded.tiny import TINY
+from vace_adapt.embedded.tiny import TINY, tiny_wan_parts
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt.time_map import TimeMap
 from vace_adapt_longlive.cache import LongLiveCache
 from vace_adapt_longlive.native import NativeDenoiser
 from vace_adapt_longlive.settings import LongLiveSettings
-from vace_adapt_longlive.tiny import tiny_parts
 
 SETTINGS = LongLiveSettings(name="longlive")
 CHUNK = SETTINGS.chunk_latents
@@ -28,7 +27,7 @@ WINDOW = Window(chunk=CHUNK, sink=SETTINGS.sink, slots=SETTINGS.window)
 SCHEDULE = FewStepSchedule(
     SETTINGS.denoising_steps, shift=SETTINGS.timestep_shift, warp=True, device=torch.device("cpu")
 )
-PARTS = tiny_parts(SETTINGS, seed=1)
+PARTS = tiny_wan_parts(SETTINGS, seed=1, draws=len(SETTINGS.denoising_steps))
 TEXT, UNPROMPTED = torch.randn((2, 1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
 
 

@@ -1,4 +1,4 @@
-"""The tiny LongLive pipeline: the real classes, random weights."""
+"""The tiny StreamDiffusionV2 pipeline: the real classes, random weights."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import torch
 from vace_adapt.contract import PipelineParts
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_text_encoder, tiny_vae
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt_longlive.settings import LongLiveSettings
+from vace_adapt_streamdiffusion.loading import of_settings
+from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 
-def tiny_parts(settings: LongLiveSettings, seed: int) -> PipelineParts:
+def tiny_parts(settings: StreamDiffusionSettings, seed: int) -> PipelineParts:
     """Base model, VAE and text encoder of the embedded sizes, drawn from `seed`."""
     return PipelineParts(
         model=seeded(lambda: CausalWan.of(TINY), seed, "base"),
@@ -21,7 +22,7 @@ def tiny_parts(settings: LongLiveSettings, seed: int) -> PipelineParts:
         backbone=TINY,
         vae=tiny_vae(seed),
         text_encoder=tiny_text_encoder(seed),
-        draws=len(settings.denoising_steps),
         control_layers=TINY_CONTROL_LAYERS,
         trained=False,
+        **of_settings(settings),
     )

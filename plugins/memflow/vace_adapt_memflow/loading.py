@@ -1,0 +1,26 @@
+"""The real MemFlow from its official files (``base.pt``, ``lora.pt``), or around a live model."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from vace_adapt.contract import PipelineParts, WeightsSettings
+from vace_adapt.weights.causal import load_causal_parts
+from vace_adapt_memflow.live import check_model
+from vace_adapt_memflow.settings import MemFlowSettings
+
+
+def load_parts(
+    settings: MemFlowSettings,
+    weights: WeightsSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    model: nn.Module | None,
+    layout: str,
+) -> PipelineParts:
+    """Load what `weights` names; see the hook `vace_load_pipeline`."""
+    check = partial(check_model, settings=settings)
+    return load_causal_parts("MemFlow", settings, weights, device, dtype, model, layout, check)

@@ -1,0 +1,1 @@
+"""StreamDiffusionV2 as a pipeline of vace-adapt. Importing this package imports no torch."""
