@@ -48,7 +48,7 @@ class Arm:
             return self.kind
         settings = hooks(self.pipeline).settings_type()(name=self.pipeline, **self.settings).model_dump(mode="json")
         controls = ControlSettings(**self.controls).model_dump(mode="json")
-        return json.dumps([self.pipeline, self.hints, settings, controls])
+        return json.dumps([self.pipeline, self.hints, settings, controls], sort_keys=True)
 
     @property
     def weights(self) -> str:
