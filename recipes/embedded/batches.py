@@ -32,7 +32,7 @@ EVERYTHING = Mix((0.55, 0.27, 0.12, 0.06), (0.1, 0.45), ((0.6, 0.3, 0.1), (0.3, 
 """VACE's tasks, mixed."""
 
 LOOKS = Mix((0.15, 0.55, 0.2, 0.1), (0.1, 0.8), ((0.6, 0.3, 0.1), (0.05, 0.9, 0.05)))
-"""References above all, and little else that says how things look: the model learns them late, and only when it must."""
+"""References above all, and little else that says how things look: the model learns them late, only when it must."""
 
 
 class Noised(NamedTuple):

@@ -1,8 +1,7 @@
-"""Stages ``causal`` and ``distil``: from the bidirectional base to a student that streams in few steps.
+"""Stages ``causal_*``: the bidirectional base, fine-tuned to what a streaming pipeline's memory shows a chunk.
 
-``causal`` makes a model that denoises a chunk given the clean chunks before it (teacher forcing: clean and noisy copies
-of a clip in one pass). ``distil`` regresses a student onto the end of that model's own guided sampling path, from each
-of the few noise levels that the pipeline steps through. Neither ever sees a context block.
+Where finished chunks are remembered clean, clean and noisy copies of a clip go through in one pass (teacher forcing);
+where they are remembered as they were at the noise level of the pass, one copy does. No context block takes part.
 """
 
 from __future__ import annotations
@@ -35,44 +34,64 @@ LONGEST_GAP = 600
 
 @dataclass(frozen=True)
 class Window:
-    """What a streaming pipeline's cache shows a chunk.
+    """What a streaming pipeline's memory shows a chunk.
 
     Attributes:
         chunk: latent frames of a chunk.
         sink: latent frames at the start that stay visible.
         slots: latent frames visible in all, the chunk's own among them.
+        bank: first frames of the newest chunks that have left these slots, visible beside them.
+        more: latent frames that the first chunk has more.
+        clean: finished chunks are remembered clean; otherwise at the noise level of the pass that looks.
     """
 
     chunk: int
     sink: int
     slots: int
+    bank: int = 0
+    more: int = 0
+    clean: bool = True
+
+    def numbers(self, frames: int) -> Tensor:
+        """The chunk of each frame, int64 [F]."""
+        return (torch.arange(frames) - self.more).clamp_min(0) // self.chunk
 
     def mask(self, frames: int) -> Tensor:
-        """bool [2F, 2F] over [clean copies | noisy copies]: True where a row may look."""
-        index = torch.arange(frames)
-        number = index // self.chunk
-        last = (number + 1) * self.chunk
-        near = index[None] >= last[:, None] - (self.slots - self.sink)
-        seen = near | (index[None] < self.sink)
+        """bool, True where a row may look: [2F, 2F] over [clean copies | noisy copies], or [F, F]."""
+        number = self.numbers(frames)
+        seen = self._seen(frames)
         before, same = number[None] < number[:, None], number[None] == number[:, None]
+        if not self.clean:
+            return seen & (before | same)
         clean = torch.cat([seen & (before | same), torch.zeros_like(same)], dim=1)
         return torch.cat([clean, torch.cat([seen & before, same], dim=1)])
+
+    def _seen(self, frames: int) -> Tensor:
+        """bool [F, F]: frames in the memory of the row's chunk, whatever comes later among them."""
+        index, number = torch.arange(frames), self.numbers(frames)
+        oldest = (number + 1) * self.chunk + self.more - (self.slots - self.sink)
+        near = index[None] >= oldest[:, None]
+        seen = near | (index[None] < self.sink)
+        first = number.diff(prepend=torch.tensor([-1])) > 0
+        left = first[None] & ~seen
+        newest = left.long().flip(1).cumsum(1).flip(1)
+        return seen | (left & (newest <= self.bank))
 
 
 class Past(NamedTuple):
     """What a clip's noisy copies are denoised under, F latent frames.
 
     Attributes:
-        clean: copies of the clip that stand for finished chunks, [B, C, F, h, w].
+        clean: copies of the clip that stand for finished chunks, [B, C, F, h, w]; None where there are none.
         text: prompt embeddings, [B, N, text_dim].
-        positions: temporal positions of clean and noisy copies, 2F.
-        mask: who sees whom, `Window.mask`.
+        positions: temporal position of each frame, F.
+        mask: who sees whom, `Window.mask`; None for everybody.
     """
 
-    clean: Tensor
+    clean: Tensor | None
     text: Tensor
     positions: Sequence[int]
-    mask: Tensor
+    mask: Tensor | None
 
 
 def train_causal(
@@ -84,14 +103,13 @@ def train_causal(
     model = copied(base).to(device)
     optimizers = Optimizers([model], 0.006, 6e-4)
     training = Training(folder, steps, seed=4, parts={"model": model, "optimizers": optimizers})
-    mask = window.mask(FRAMES).to(device)
     for generator in training:
         clean, text = draw_captioned(latents, prompts, encoder, generator, device)
-        sigma = by_chunk(draw_sigma(CLIPS * FRAMES // window.chunk, generator), window.chunk).to(device)
+        sigma = draw_levels(window, generator).to(device)
         sample = noised(clean, sigma, generator)
-        past = Past(draw_history(clean, generator), text, draw_positions(window, generator), mask)
+        past = draw_past(window, clean, text, generator)
         with torch.autocast(device, torch.bfloat16):
-            made = teacher_forced(model, past, sample.latents, sigma)
+            made = streamed(model, past, sample.latents, sigma)
         loss = squared(made, sample.target)
         optimizers.step(loss, cooled(training.done))
         training.note(loss=loss)
@@ -111,9 +129,15 @@ def draw_captioned(latents: Latents, prompts: Prompts, encoder: nn.Module, gener
     return latents.video[clips, :, :FRAMES].float().to(device), text
 
 
-def by_chunk(levels: Tensor, chunk: int) -> Tensor:
-    """One level for each chunk of each clip, [N, 1], as one for each frame, [B, F]."""
-    return levels.view(CLIPS, -1).repeat_interleave(chunk, dim=1)
+def draw_levels(window: Window, generator: torch.Generator) -> Tensor:
+    """Noise levels of the frames [B, F]: one for each chunk, or for each clip where chunks remember noisy ones."""
+    number = window.numbers(FRAMES) if window.clean else torch.zeros(FRAMES, dtype=torch.long)
+    return draw_sigma(CLIPS * (int(number[-1]) + 1), generator).view(CLIPS, -1)[:, number]
+
+
+def draw_past(window: Window, clean: Tensor, text: Tensor, generator: torch.Generator) -> Past:
+    history = draw_history(clean, generator) if window.clean else None
+    return Past(history, text, draw_positions(window, generator), window.mask(FRAMES).to(clean.device))
 
 
 def draw_history(clean: Tensor, generator: torch.Generator) -> Tensor:
@@ -125,12 +149,14 @@ def draw_history(clean: Tensor, generator: torch.Generator) -> Tensor:
 def draw_positions(window: Window, generator: torch.Generator) -> list[int]:
     """Half of the time the frames after the sink lie anywhere later in a long stream."""
     far = int(torch.randint(2, (), generator=generator)) * int(torch.randint(LONGEST_GAP, (), generator=generator))
-    own = [i if i < window.sink else i + far for i in range(FRAMES)]
-    return own + own
+    return [i if i < window.sink else i + far for i in range(FRAMES)]
 
 
-def teacher_forced(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
-    """The flow of the noisy copies [B, C, F, h, w], which are at noise levels [B, F]."""
+def streamed(model: CausalWan, past: Past, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """The flow of noisy chunks [B, C, F, h, w] at noise levels [B, F], after what is remembered."""
+    if past.clean is None:
+        return flow(model, noisy, sigma, past.text, past.positions, mask=past.mask)
     both = torch.cat([past.clean, noisy], dim=2)
     levels = torch.cat([torch.zeros_like(sigma), sigma], dim=1)
-    return flow(model, both, levels, past.text, past.positions, mask=past.mask)[:, :, noisy.shape[2] :]
+    positions = [*past.positions, *past.positions]
+    return flow(model, both, levels, past.text, positions, mask=past.mask)[:, :, noisy.shape[2] :]

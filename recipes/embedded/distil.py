@@ -1,10 +1,10 @@
-"""Stage ``distil``: a student that makes a chunk in a few steps, by distribution matching.
+"""Stages ``distil_*``: students that make a chunk in a few steps, by distribution matching.
 
-The student runs its own steps on each chunk, re-noised between them as the pipeline does, given the clean chunks before
-it. Its results are pulled along the difference of two scores at a random noise level: that of the guided causal model,
-and that of a critic that learns what the student makes (Yin et al., Improved Distribution Matching Distillation for
-Fast Image Synthesis, 2024; Huang et al., Self Forcing, 2025). Regression onto the sampling path is no way here: the
-mean of many possible clips has no small things in it. No context block takes part.
+A student runs its own steps on each chunk, re-noised between them as the pipeline does. Its results are pulled along
+the difference of two scores at a random noise level: that of a guided teacher, and that of a critic that learns what
+the student makes (Yin et al., Improved Distribution Matching Distillation for Fast Image Synthesis, 2024; Huang et al.,
+Self Forcing, 2025). Regression onto the sampling path is no way here: the mean of many possible clips has no small
+things in it. No context block takes part.
 """
 
 from __future__ import annotations
@@ -14,24 +14,14 @@ from pathlib import Path
 
 import torch
 from base import squared
-from batches import draw_sigma, noised
-from causal import (
-    CLIPS,
-    FRAMES,
-    Past,
-    Window,
-    by_chunk,
-    copied,
-    draw_captioned,
-    draw_history,
-    draw_positions,
-    teacher_forced,
-)
+from batches import noised
+from causal import CLIPS, Past, Window, copied, draw_captioned, draw_levels, draw_past, streamed
 from latents import Latents
 from muon import Optimizers
 from sampling import guided
 from text import NO_CAPTION, Prompts
 from torch import Tensor, nn
+from torch.nn import functional as F
 from training import Training, cooled
 
 from vace_adapt.models.causal_wan import CausalWan
@@ -49,40 +39,53 @@ def train_student(
     steps: int,
     latents: Latents,
     teacher: CausalWan,
+    start: CausalWan,
     encoder: nn.Module,
     window: Window,
     sigmas: Sequence[float],
     device: str = "cpu",
 ) -> CausalWan:
-    """Distil, or go on distilling, the causal model to the noise levels of a few-step pipeline."""
+    """Distil, or go on distilling, a student.
+
+    Args:
+        folder: of the training.
+        steps: of it.
+        latents: clips.
+        teacher: the score that is matched. Where chunks remember clean ones it sees through the window as the student
+            does; otherwise it sees whole clips.
+        start: what the student begins as.
+        encoder: of prompts.
+        window: of the pipeline.
+        sigmas: noise levels of its steps, the first one first.
+        device: where all of it runs.
+    """
     prompts = Prompts(latents.captions)
     encoder.requires_grad_(False).to(device)
     teacher.requires_grad_(False).to(device)
-    student, critic = copied(teacher).to(device), copied(teacher).to(device)
+    student, critic = copied(start).to(device), copied(teacher).to(device)
     pulls, fits = Optimizers([student], *STUDENT_RATES), Optimizers([critic], *CRITIC_RATES)
     parts = {"student": student, "critic": critic, "pulls": pulls, "fits": fits}
     training = Training(folder, steps, seed=5, parts=parts)
-    mask = window.mask(FRAMES).to(device)
     unprompted = prompts.embed(encoder, torch.zeros(CLIPS, dtype=torch.long), torch.full((CLIPS,), NO_CAPTION))
     for generator in training:
         clean, text = draw_captioned(latents, prompts, encoder, generator, device)
-        past = Past(draw_history(clean, generator), text, draw_positions(window, generator), mask)
+        past = draw_past(window, clean, text, generator)
         pulling = training.step >= WARM
         with torch.set_grad_enabled(pulling), torch.autocast(device, torch.bfloat16):
             made = rolled_out(student, past, clean, sigmas, generator)
-        level = LEAST + (MOST - LEAST) * draw_sigma(CLIPS * FRAMES // window.chunk, generator)
-        sample = noised(made.detach(), by_chunk(level, window.chunk).to(device), generator)
-        sigma = by_chunk(level, window.chunk).to(device)
+        sigma = (LEAST + (MOST - LEAST) * draw_levels(window, generator)).to(device)
+        sample = noised(made.detach(), sigma, generator)
+        judged = past if window.clean else past._replace(mask=None)
         if pulling:
             with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-                bare = past._replace(text=unprompted)
-                real = guided(*(teacher_forced(teacher, each, sample.latents, sigma) for each in (past, bare)))
-                fake = teacher_forced(critic, past, sample.latents, sigma)
-            pull = pulled(made.detach(), sample.latents, sigma, real, fake, window.chunk)
+                free = judged._replace(text=unprompted)
+                real = guided(*(streamed(teacher, each, sample.latents, sigma) for each in (judged, free)))
+                fake = streamed(critic, judged, sample.latents, sigma)
+            pull = pulled(made.detach(), sample.latents, sigma, real, fake, window)
             pulls.step(squared(made, made.detach() - pull) / 2, cooled(training.done))
             training.note(pull=pull.abs().mean())
         with torch.autocast(device, torch.bfloat16):
-            loss = squared(teacher_forced(critic, past, sample.latents, sigma), sample.target)
+            loss = squared(streamed(critic, judged, sample.latents, sigma), sample.target)
         fits.step(loss, 1.0)
         training.note(critic=loss)
     return student.eval()
@@ -101,15 +104,16 @@ def rolled_out(
         sigma = torch.full((len(clean), clean.shape[2]), level, device=clean.device)
         noisy = noised(made, sigma, generator).latents
         with torch.set_grad_enabled(torch.is_grad_enabled() and step == count - 1):
-            made = noisy - level * teacher_forced(student, past, noisy, sigma)
+            made = noisy - level * streamed(student, past, noisy, sigma)
     return made
 
 
-def pulled(made: Tensor, noisy: Tensor, sigma: Tensor, real: Tensor, fake: Tensor, chunk: int) -> Tensor:
+def pulled(made: Tensor, noisy: Tensor, sigma: Tensor, real: Tensor, fake: Tensor, window: Window) -> Tensor:
     """How far finished latents should move, [B, C, F, h, w]: the difference of the two estimates of what is clean,
     over how far the real one is off in each chunk.
     """
     level = sigma[:, None, :, None, None]
-    off = (made - (noisy - level * real)).abs().unflatten(2, (-1, chunk)).mean(dim=(1, 3, 4, 5), keepdim=True)
-    difference = (level * (real - fake)).unflatten(2, (-1, chunk))
-    return (difference / off.clamp_min(1e-3)).flatten(2, 3)
+    off = (made - (noisy - level * real)).abs().mean(dim=(1, 3, 4))
+    chunks = F.one_hot(window.numbers(off.shape[1])).to(off)
+    off = off @ chunks / chunks.sum(0) @ chunks.T
+    return level * (real - fake) / off.clamp_min(1e-3)[:, None, :, None, None]

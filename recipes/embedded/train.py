@@ -1,8 +1,9 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, base, context, references, causal, export. Each goes on where it was stopped, at any point; nothing is
-fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes
-the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
+Stages: vae, latents, base, context, references, a causal_NAME for each kind of memory, a distil_NAME for each pipeline
+that gets a student, export. Each goes on where it was stopped, at any point; nothing is fetched, and everything follows
+from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes the checkpoints and the model
+card into the packages, and keeps curves and sheets in ``docs/family``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from base import new_base, new_context, train_base, train_context
 from batches import EVERYTHING, LOOKS, Mix
-from causal import Window, copied, train_causal
+from causal import copied, train_causal
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
 from distil import train_student
@@ -24,6 +25,7 @@ from export import export_student, export_text_encoder, export_transformer, expo
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
+from students import students
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
@@ -31,14 +33,21 @@ from vae import new_vae, train_vae
 from vace_adapt.context.blocks import ContextPath
 from vace_adapt.embedded.family import FAMILY_FOLDER
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.models.schedule import FewStepSchedule
 
-STAGES = ("vae", "latents", "base", "context", "references", "causal", "export")
-TRIED = ("distil",)
-"""Not part of the family: on the few clips it was tried on, a student regressed onto the guided sampling path lost
-small things, and followed controls less than the causal model itself in as few steps.
-"""
-STEPS = {"vae": 5200, "base": 4500, "context": 4400, "references": 2400, "causal": 1200, "distil": 440}
+STUDENTS = students()
+
+STEPS = {
+    "vae": 5200,
+    "base": 4500,
+    "context": 4400,
+    "references": 2400,
+    "causal_longlive": 1200,
+    "causal_streamdiffusion": 1200,
+    "distil_longlive": 600,
+    "distil_memflow": 600,
+    "distil_streamdiffusion": 600,
+}
+STAGES = ("vae", "latents", *list(STEPS)[1:], "export")
 CLIPS = 1500
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
@@ -48,18 +57,15 @@ SUBJECTS = {
     "base": "the bidirectional base and its text encoder",
     "context": "VACE's context blocks on that base, frozen",
     "references": "the same blocks, given references above all",
-    "causal": "the base in LongLive's window: its student",
+    "causal_longlive": "the base in the window of LongLive and MemFlow",
+    "causal_streamdiffusion": "the base in the window of StreamDiffusionV2",
+    **{f"distil_{name}": f"that in few steps: the student of {name}" for name in STUDENTS},
 }
 """What every stage with steps makes, for the model card."""
 
 ROOT = Path(__file__).parents[2]
-STUDENT = ROOT / "plugins" / "longlive" / "vace_adapt_longlive" / "weights" / "student.safetensors"
-
 PICTURES = ROOT / "docs" / "family"
 """Where loss curves and sample sheets are kept."""
-
-LONGLIVE = Window(chunk=3, sink=3, slots=12)
-LONGLIVE_STEPS = (1000, 750, 500, 250)
 
 
 class Recipe:
@@ -75,6 +81,11 @@ class Recipe:
 
     def __init__(self, folder: Path, device: str, steps: dict[str, int], clips: int, workers: int) -> None:
         self.folder, self.device, self.steps, self.clips, self.workers = folder, device, steps, clips, workers
+
+    def run(self, stage: str) -> None:
+        """One of `STAGES`."""
+        kind, _, name = stage.partition("_")
+        getattr(self, kind)(*([name] if name else []))
 
     def vae(self) -> None:
         train_vae(self.folder / "vae", self.steps["vae"], first_seed=VAE_SEED, device=self.device)
@@ -103,45 +114,40 @@ class Recipe:
         path = self._train_context("references", 6, base, encoder, self._context(base, "context"), LOOKS)
         context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
-    def causal(self) -> None:
+    def causal(self, name: str) -> None:
         base, encoder = self._base()
-        train_causal(
-            self.folder / "causal", self.steps["causal"], self._latents(), base, encoder, LONGLIVE, self.device
-        )
+        folder, steps = self._run(f"causal_{name}")
+        train_causal(folder, steps, self._latents(), base, encoder, STUDENTS[name].window, self.device)
 
-    def distil(self) -> None:
+    def distil(self, name: str) -> None:
         base, encoder = self._base()
-        teacher = copied(base)
-        teacher.load_state_dict(self._state("causal")["model"])
-        schedule = FewStepSchedule(LONGLIVE_STEPS, shift=5.0, warp=True, device=torch.device("cpu"))
-        train_student(
-            self.folder / "distil",
-            self.steps["distil"],
-            self._latents(),
-            teacher,
-            encoder,
-            LONGLIVE,
-            schedule.sigmas,
-            self.device,
-        )
+        student = STUDENTS[name]
+        start = self._trained(base, f"causal_{student.causal}", "model")
+        teacher = start if student.window.clean else base
+        folder, steps = self._run(f"distil_{name}")
+        window, sigmas = student.window, student.sigmas
+        train_student(folder, steps, self._latents(), teacher, start, encoder, window, sigmas, self.device)
 
     def export(self) -> None:
         base, encoder = self._base()
-        student = copied(base)
-        student.load_state_dict(self._state("causal")["model"])
         export_vae(_vae(self.folder), _statistics(self.folder), FAMILY_FOLDER)
         export_text_encoder(encoder, FAMILY_FOLDER)
         export_transformer(base, self._context(base), FAMILY_FOLDER)
-        export_student(student, STUDENT)
+        for name, student in STUDENTS.items():
+            export_student(self._trained(base, f"distil_{name}", "student"), student.file)
         draw_curves(self.folder)
         PICTURES.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "base", "context", "losses"):
             shutil.copy(self.folder / f"{name}.png", PICTURES)
-        files = {str(path.relative_to(ROOT)): path for path in (*FAMILY_FOLDER.rglob("*.safetensors"), STUDENT)}
+        shipped = (*FAMILY_FOLDER.rglob("*.safetensors"), *(student.file for student in STUDENTS.values()))
+        files = {str(path.relative_to(ROOT)): path for path in shipped}
         data = f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}"
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
 
     # --- what earlier stages made -------------------------------------------------------------------------------------
+
+    def _run(self, stage: str) -> tuple[Path, int]:
+        return self.folder / stage, self.steps[stage]
 
     def _write(self, number: int) -> int:
         torch.set_num_threads(1)
@@ -164,13 +170,18 @@ class Recipe:
     def _train_context(
         self, stage: str, seed: int, base: CausalWan, encoder: nn.Module, path: ContextPath, mix: Mix
     ) -> ContextPath:
-        folder, steps = self.folder / stage, self.steps[stage]
+        folder, steps = self._run(stage)
         return train_context(folder, steps, seed, self._latents(), base, encoder, path, mix, self.device)
 
     def _context(self, base: CausalWan, stage: str = "references") -> ContextPath:
         path = new_context(base)
         path.load_state_dict(self._state(stage)["context"])
         return path.eval().requires_grad_(False)
+
+    def _trained(self, base: CausalWan, stage: str, part: str) -> CausalWan:
+        model = copied(base)
+        model.load_state_dict(self._state(stage)[part])
+        return model.eval().requires_grad_(False)
 
     def _state(self, stage: str) -> dict[str, dict[str, torch.Tensor]]:
         return _parts(self.folder / stage)
@@ -203,7 +214,7 @@ def _parts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 def main() -> None:
     """Run the stages that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, *TRIED, "all"))
+    parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--folder", type=Path, default=Path("outputs/family"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -216,7 +227,7 @@ def main() -> None:
     for stage in STAGES if given.stage == "all" else (given.stage,):
         if stage not in ("vae", "latents"):
             compile_blocks()
-        getattr(recipe, stage)()
+        recipe.run(stage)
 
 
 if __name__ == "__main__":

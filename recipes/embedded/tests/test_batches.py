@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import batches
 import pytest
 import torch
-from batches import control_latents, draw_clips, draw_context, draw_sigma, noised, nothing
+from batches import EVERYTHING, LOOKS, control_latents, draw_clips, draw_context, draw_sigma, noised, nothing
 from latents import CONDITIONS, REFERENCES, Latents
 
 CLIPS, CHANNELS, FRAMES, SIDE = 6, 16, 5, 2
@@ -32,10 +34,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def exactly(monkeypatch, references, unconditioned=0.0):
-    """Steps with so many references, and this share of clips that are given nothing."""
-    monkeypatch.setattr(batches, "REFERENCE_SHARES", tuple(float(n == references) for n in range(4)))
-    monkeypatch.setattr(batches, "UNCONDITIONED", (unconditioned, unconditioned))
+def exactly(references, bare=0.0):
+    """Steps with so many references, and this share of clips that are given no control."""
+    return replace(EVERYTHING, references=tuple(float(n == references) for n in range(4)), bare=(bare, bare))
 
 
 # --- noise --------------------------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ def test_noised_latents_are_on_the_straight_path():
 def has_references_in_front(count):
     """With their latents among the inactive channels, and nothing reactive or masked."""
     clips = torch.tensor([4, 1, 1, 0])
-    clean, control, found = draw_context(LATENTS, clips, 4, generator())
+    clean, control, found = draw_context(LATENTS, clips, 4, exactly(count), generator())
     assert found == count
     assert clean.shape == (4, CHANNELS, count + 4, SIDE, SIDE)
     assert control.shape == (4, 96, count + 4, SIDE, SIDE)
@@ -93,13 +94,11 @@ def has_references_in_front(count):
 
 
 @pytest.mark.parametrize("count", range(4))
-def test_references_lie_in_front(count, monkeypatch):
-    exactly(monkeypatch, count)
+def test_references_lie_in_front(count):
     has_references_in_front(count)
 
 
 def test_references_under_a_mask_are_noticed(monkeypatch):
-    exactly(monkeypatch, 2)
     monkeypatch.setattr(batches.torch, "zeros", torch.ones)
     with pytest.raises(AssertionError):
         has_references_in_front(2)
@@ -115,12 +114,11 @@ def condition_numbers(control, clips, frames):
     return found
 
 
-def test_each_clip_is_given_one_of_its_conditions(monkeypatch):
-    exactly(monkeypatch, 0)
+def test_each_clip_is_given_one_of_its_conditions():
     clips = torch.arange(CLIPS)
     found = []
     for seed in range(4):
-        _, control, _ = draw_context(LATENTS, clips, 3, generator(seed))
+        _, control, _ = draw_context(LATENTS, clips, 3, exactly(0), generator(seed))
         found += condition_numbers(control, clips, 3)
     assert set(found) == set(range(CONDITIONS))
     with pytest.raises(ValueError, match="True is not in list"):
@@ -146,23 +144,23 @@ def test_nothing_is_two_gray_videos_and_a_mask_of_ones():
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_some_clips_are_given_nothing(count, monkeypatch):
-    exactly(monkeypatch, count, unconditioned=1.0)
-    _, control, _ = draw_context(LATENTS, torch.arange(CLIPS), 4, generator())
+def test_some_clips_are_given_nothing(count):
+    _, control, _ = draw_context(LATENTS, torch.arange(CLIPS), 4, exactly(count, bare=1.0), generator())
     assert all(torch.equal(row[:, count:], nothing(LATENTS, 4)) for row in control)
 
 
-def shares(steps=300):
+def shares(mix, steps=300):
     """Of steps with each number of references, and of clips that are given nothing without and with them."""
     bare, counts, empty = {False: [], True: []}, [0, 0, 0, 0], nothing(LATENTS, 1)
     for seed in range(steps):
-        _, control, count = draw_context(LATENTS, torch.arange(CLIPS), 1, generator(seed))
+        _, control, count = draw_context(LATENTS, torch.arange(CLIPS), 1, mix, generator(seed))
         counts[count] += 1
         bare[count > 0] += [torch.equal(row[:, count:], empty) for row in control]
     return [n / steps for n in counts], [sum(bare[with_them]) / len(bare[with_them]) for with_them in (False, True)]
 
 
-def test_shares_are_as_written():
-    counts, bare = shares()
-    assert counts == pytest.approx(batches.REFERENCE_SHARES, abs=0.07)
-    assert bare == pytest.approx(batches.UNCONDITIONED, abs=0.06)
+@pytest.mark.parametrize("mix", [EVERYTHING, LOOKS])
+def test_shares_are_as_written(mix):
+    counts, bare = shares(mix)
+    assert counts == pytest.approx(mix.references, abs=0.07)
+    assert bare == pytest.approx(mix.bare, abs=0.06)

@@ -1,17 +1,18 @@
-"""What the student is trained for is what the pipeline's cache shows it.
+"""What a student is trained for is what the pipeline's memory shows it.
 
-One pass over clean and noisy copies of a clip, under the window's mask, against the streaming model: a chunk is
-denoised with the clean passes of all chunks before it in LongLive's ring cache.
+One pass over a clip, under the window's mask, against the streaming model: in LongLive's ring cache a chunk is denoised
+with the clean passes of all chunks before it; in a ring of StreamDiffusionV2 with those chunks at its own noise level.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
 
 import causal
 import pytest
 import torch
 from causal import Window
+from students import students
 
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.embedded.tiny import TINY, tiny_wan_parts
@@ -20,6 +21,10 @@ from vace_adapt.time_map import TimeMap
 from vace_adapt_longlive.cache import LongLiveCache
 from vace_adapt_longlive.native import NativeDenoiser
 from vace_adapt_longlive.settings import LongLiveSettings
+from vace_adapt_streamdiffusion import native as stream_native
+from vace_adapt_streamdiffusion.cache import StreamDiffusionCache
+from vace_adapt_streamdiffusion.ring import Use
+from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 SETTINGS = LongLiveSettings(name="longlive")
 CHUNK = SETTINGS.chunk_latents
@@ -28,7 +33,8 @@ SCHEDULE = FewStepSchedule(
     SETTINGS.denoising_steps, shift=SETTINGS.timestep_shift, warp=True, device=torch.device("cpu")
 )
 PARTS = tiny_wan_parts(SETTINGS, seed=1, draws=len(SETTINGS.denoising_steps))
-TEXT, UNPROMPTED = torch.randn((2, 1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
+STREAM = students()["streamdiffusion"].window
+TEXT = torch.randn((1, TINY.text_len, TINY.text_dim), generator=torch.Generator().manual_seed(9))
 
 
 def clip(frames):
@@ -75,8 +81,8 @@ def teacher_forced(frames, window=WINDOW, mask=None, positions=None):
     clean, noisy, steps = clip(frames)
     sigma = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
     mask = window.mask(frames) if mask is None else mask
-    past = causal.Past(clean, TEXT, positions or [*range(frames), *range(frames)], mask)
-    return causal._teacher_forced(PARTS.model, past, noisy, sigma)
+    past = causal.Past(clean, TEXT, positions or range(frames), mask)
+    return causal.streamed(PARTS.model, past, noisy, sigma)
 
 
 def errors(made, expected):
@@ -114,6 +120,39 @@ def test_another_window_is_noticed(stream, window, first):
     assert min(found[first:]) > 1e-4
 
 
+def ring_streamed(frames, sigma):
+    """The flow of StreamDiffusionV2's chunks, each after the ones before it at the same noise level."""
+    settings = StreamDiffusionSettings(
+        name="streamdiffusion", sink_threshold=-1, stream_batch=False, denoising_steps=[700]
+    )
+    parts = replace(PARTS, settings=settings)
+    first = settings.first_latents
+    shapes = ChunkShapes.of(TINY, TimeMap(first, settings.chunk_latents), 32, 48)
+    denoiser = stream_native.NativeDenoiser(PARTS.model, StreamDiffusionCache.open(parts, shapes, batch=1))
+    denoiser.set_prompt(0, 0, TEXT)
+    _, noisy, _ = clip(frames)
+    made, start = [], 0
+    for count in (first, *[1] * (frames - first)):
+        use = Use(start, count, position=start, moved=0, first=True)
+        latents = noisy[:, :, start : start + count]
+        made.append(denoiser(latents, torch.full((1,), 1000 * sigma), 0, [use], None))
+        start += count
+    return torch.cat(made, dim=2)
+
+
+def one_pass(frames, sigma, window):
+    _, noisy, _ = clip(frames)
+    past = causal.Past(None, TEXT, range(frames), window.mask(frames))
+    return causal.streamed(PARTS.model, past, noisy, torch.full((1, frames), sigma))
+
+
+def test_training_is_streaming_where_chunks_remember_noisy_ones():
+    expected = ring_streamed(12, 0.6)
+    assert float((one_pass(12, 0.6, STREAM) - expected).abs().max()) < 1e-5
+    for other in (replace(STREAM, sink=2), replace(STREAM, slots=7), replace(STREAM, more=0)):
+        assert float((one_pass(12, 0.6, other) - expected).abs().max()) > 1e-4
+
+
 def test_a_chunk_that_sees_its_own_clean_copy_is_noticed(stream):
     frames = causal.FRAMES
     mask = WINDOW.mask(frames)
@@ -130,43 +169,22 @@ def test_a_chunk_that_sees_noisy_copies_of_others_is_noticed(stream):
 
 def test_positions_that_differ_are_noticed(stream):
     frames = causal.FRAMES
-    shifted = [*range(frames), *range(1, frames + 1)]
-    assert min(errors(teacher_forced(frames, positions=shifted), stream)[1:]) > 1e-4
-
-
-def test_the_target_of_the_student_is_the_end_of_the_streamed_path():
-    """Euler's method on the guided flow from each chunk's noise level to none, with the caches of two streams."""
-    frames = causal.FRAMES
-    clean, noisy, steps = clip(frames)
-    stream, free, expected = Streaming(), Streaming(UNPROMPTED), []
-    shares = torch.linspace(1, 0, causal.SUBSTEPS + 1).tolist()
-    for chunk, step in enumerate(steps):
-        latents, sigma = chunk_of(noisy, chunk), SCHEDULE.sigmas[step]
-        for now, later in pairwise(shares):
-            prompted, bare = (each.flow(latents, 1000 * sigma * now, chunk) for each in (stream, free))
-            latents = latents - sigma * (now - later) * (3 * prompted - 2 * bare)
-        expected.append(latents)
-        for each in (stream, free):
-            each.finish(chunk_of(clean, chunk), chunk)
-    levels = torch.tensor([SCHEDULE.sigmas[step] for step in steps])[None].repeat_interleave(CHUNK, dim=1)
-    past = causal.Past(clean, TEXT, [*range(frames), *range(frames)], WINDOW.mask(frames))
-    made = causal._sampled(PARTS.model, past, UNPROMPTED, noisy, levels)
-    assert max(errors(made, torch.cat(expected, dim=2))) < 1e-4
-    assert min(errors(causal._sampled(PARTS.model, past, TEXT, noisy, levels), made)) > 1e-3, "and not without guidance"
-    in_one = noisy - levels[:, None, :, None, None] * teacher_forced(frames)
-    assert min(errors(made, in_one)) > 1e-3, "and not one step"
+    shifted = [*range(frames - 3), *range(frames - 2, frames + 1)]
+    assert errors(teacher_forced(frames, positions=shifted), stream)[-1] > 1e-4
 
 
 # --- the mask -----------------------------------------------------------------------------------------------------
 
 
 def described(window, frames):
-    """The mask in words, one pair of rows after another."""
+    """The mask of clean and noisy copies in words, one pair of rows after another."""
 
     def shown(chunk):
-        """Frames in the cache while a chunk is denoised, its own among them."""
+        """Frames in the memory while a chunk is denoised, its own among them."""
         end = (chunk + 1) * window.chunk
-        return {*range(min(window.sink, end)), *range(max(0, end - (window.slots - window.sink)), end)}
+        slots = {*range(min(window.sink, end)), *range(max(0, end - (window.slots - window.sink)), end)}
+        left = [frame for frame in range(0, end, window.chunk) if frame not in slots]
+        return {*slots, *left[len(left) - window.bank :]}
 
     looks = torch.zeros((2 * frames, 2 * frames), dtype=torch.bool)
     for row in range(frames):
@@ -180,40 +198,50 @@ def described(window, frames):
 
 @pytest.mark.parametrize(
     ("window", "frames"),
-    [(WINDOW, 21), (WINDOW, 36), (Window(3, 0, 6), 15), (Window(1, 2, 5), 9), (Window(4, 4, 12), 20)],
+    [
+        (WINDOW, 21),
+        (WINDOW, 36),
+        (Window(3, 0, 6), 15),
+        (Window(1, 2, 5), 9),
+        (Window(4, 4, 12), 20),
+        (Window(3, 3, 12, bank=2), 30),
+    ],
 )
 def test_the_mask_is_as_described(window, frames):
     assert torch.equal(window.mask(frames), described(window, frames))
     assert window.mask(frames).any(dim=1).all()
-    assert not torch.equal(window.mask(frames), described(Window(window.chunk, window.sink, window.slots + 1), frames))
+    assert not torch.equal(window.mask(frames), described(replace(window, slots=window.slots + 1), frames))
 
 
 # --- what is drawn ------------------------------------------------------------------------------------------------
 
 
 def test_positions_are_those_of_a_stream():
-    drawn = [causal._positions(WINDOW, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    drawn = [causal.draw_positions(WINDOW, torch.Generator().manual_seed(seed)) for seed in range(40)]
     near = list(range(causal.FRAMES))
-    assert 10 < sum(one[: causal.FRAMES] == near for one in drawn) < 30
-    for one in drawn:
-        own = one[: causal.FRAMES]
-        assert own == one[causal.FRAMES :], "clean and noisy copies of a frame are at one place"
+    assert 10 < sum(one == near for one in drawn) < 30
+    for own in drawn:
         assert own[: WINDOW.sink] == near[: WINDOW.sink]
         gaps = {b - a for a, b in zip(near[WINDOW.sink :], own[WINDOW.sink :], strict=True)}
         assert len(gaps) == 1
         assert 0 <= gaps.pop() < causal.LONGEST_GAP
 
 
-def test_a_chunk_is_at_one_level():
-    chunks = causal.CLIPS * causal.FRAMES // CHUNK
-    levels = causal._by_chunk(torch.arange(chunks, dtype=torch.float32)[:, None], CHUNK)
+@pytest.mark.parametrize(("window", "count"), [(WINDOW, 7), (Window(1, 3, 6, more=1), 20), (STREAM, 1)])
+def test_a_chunk_is_at_one_level(window, count):
+    """And a clip is, where a chunk remembers the others at its own level."""
+    levels = causal.draw_levels(window, torch.Generator().manual_seed(0))
     assert levels.shape == (causal.CLIPS, causal.FRAMES)
-    assert torch.equal(levels.flatten(), torch.arange(causal.CLIPS * causal.FRAMES).div(CHUNK).floor())
+    for clip in levels.tolist():
+        by_chunk = dict(zip(window.numbers(causal.FRAMES).tolist(), clip, strict=True))
+        assert clip == [by_chunk[number] for number in window.numbers(causal.FRAMES).tolist()]
+        assert len(set(clip)) == count
+    assert len(set(levels[:, 0].tolist())) == causal.CLIPS
 
 
 def test_the_history_is_hardly_noisy():
     clean = torch.zeros((8, 16, 21, 4, 4))
-    found = causal._history(clean, torch.Generator().manual_seed(0)).std(dim=(1, 3, 4))
+    found = causal.draw_history(clean, torch.Generator().manual_seed(0)).std(dim=(1, 3, 4))
     assert found.shape == (8, 21)
     assert 0 <= found.min() < 0.03
     assert 0.8 * causal.HISTORY_NOISE < found.max() < 1.2 * causal.HISTORY_NOISE

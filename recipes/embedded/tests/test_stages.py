@@ -5,6 +5,7 @@ from __future__ import annotations
 import base
 import batches
 import causal
+import distil
 import pixels
 import pytest
 import text
@@ -12,7 +13,8 @@ import torch
 import training
 import vae
 from base import new_base, new_context, train_base, train_context
-from causal import Window, train_causal, train_student
+from causal import Window, train_causal
+from distil import train_student
 from latents import CONDITIONS, REFERENCES, Latents
 from network import flow
 from pixels import Pool
@@ -27,7 +29,7 @@ from vace_adapt.models.causal_wan import CausalWan
 pytestmark = pytest.mark.usefixtures("gradients", "tiny")
 
 CLIPS, FRAMES, SIDE = 3, 6, 2
-WINDOW = Window(3, 3, 9)
+WINDOWS = {"clean": Window(3, 3, 9), "noisy": Window(1, 2, 4, more=1, clean=False)}
 LEVELS = (1.0, 0.8, 0.6)
 
 
@@ -56,6 +58,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(base, "FAMILY_CONTROL_LAYERS", TINY_CONTROL_LAYERS)
     monkeypatch.setattr(batches, "LENGTHS", ((2, 3), (1, 6)))
     monkeypatch.setattr(causal, "CLIPS", 2)
+    monkeypatch.setattr(distil, "CLIPS", 2)
+    monkeypatch.setattr(distil, "WARM", 1)
     monkeypatch.setattr(causal, "FRAMES", FRAMES)
     monkeypatch.setattr(vae, "CONFIG", {"base_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1})
     monkeypatch.setattr(vae, "POOL", 2)
@@ -77,14 +81,18 @@ def stage(name, folder, steps=3):
     if name == "base":
         return list(train_base(folder, steps, LATENTS)), []
     model, encoder = frozen_base()
+    given = [model, encoder]
     if name == "context":
-        return [train_context(folder, steps, LATENTS, model, encoder)], [model, encoder]
-    if name == "causal":
-        return [train_causal(folder, steps, LATENTS, model, encoder, WINDOW)], [model, encoder]
-    return [train_student(folder, steps, LATENTS, model, encoder, WINDOW, LEVELS)], [model, encoder]
+        path = new_context(model)
+        return [train_context(folder, steps, 3, LATENTS, model, encoder, path, batches.LOOKS)], given
+    kind, _, memory = name.partition("_")
+    window = WINDOWS[memory]
+    if kind == "causal":
+        return [train_causal(folder, steps, LATENTS, model, encoder, window)], given
+    return [train_student(folder, steps, LATENTS, model, model, encoder, window, LEVELS)], given
 
 
-STAGES = ("vae", "base", "context", "causal", "distil")
+STAGES = ("vae", "base", "context", "causal_clean", "causal_noisy", "distil_clean", "distil_noisy")
 
 
 def equal(modules, others):
