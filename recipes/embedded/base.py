@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from batches import Mix, draw_clips, draw_context, draw_sigma, noised
+from batches import LENGTHS, Mix, draw_clips, draw_context, draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
@@ -30,7 +30,7 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
     optimizers = Optimizers([base, encoder], MUON, ADAM)
     training = Training(folder, steps, seed=2, parts={"base": base, "text": encoder, "optimizers": optimizers})
     for generator in training:
-        clips, frames = draw_clips(latents, training.step, generator)
+        clips, frames = draw_clips(latents, training.step, LENGTHS, generator)
         text = prompts.embed(encoder, clips, draw_captions(len(clips), CAPTIONS, generator))
         clean = latents.video[clips, :, :frames].float().to(device)
         sigma = draw_sigma(len(clips), generator).expand(-1, frames).to(device)
@@ -61,12 +61,12 @@ def train_context(
     optimizers = Optimizers([path], MUON, ADAM)
     training = Training(folder, steps, seed=seed, parts={"context": path, "optimizers": optimizers})
     for generator in training:
-        clips, frames = draw_clips(latents, training.step, generator)
+        clips, frames = draw_clips(latents, training.step, mix.lengths, generator)
         clean, control, references = draw_context(latents, clips, frames, mix, generator)
         captions = draw_captions(len(clips), mix.captions[references > 0], generator)
         text = prompts.embed(encoder, clips, captions)
         clean, control = clean.to(device), control.to(device)
-        sigma = draw_sigma(len(clips), generator).expand(-1, clean.shape[2]).to(device)
+        sigma = draw_sigma(len(clips), generator, mix.shift).expand(-1, clean.shape[2]).to(device)
         sample = noised(clean, sigma, generator)
         with torch.autocast(device, torch.bfloat16):
             made = flow(base, sample.latents, sigma, text, range(clean.shape[2]), path=path, control=control)

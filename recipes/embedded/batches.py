@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 
 LENGTHS = ((32, 9), (14, 21))
 """Clips and latent frames of a step, one after another: about as many tokens."""
+
+SHIFT = 3.0
+"""Of noise levels: how many more of them are high."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +25,15 @@ class Mix:
         references: shares of steps with 0, 1, 2 and 3 references.
         bare: share of clips that are given no control: in steps without and with references.
         captions: shares of full captions, captions without appearance, and none: in steps without and with references.
+        lengths: as `LENGTHS`.
+        shift: as `SHIFT`.
     """
 
     references: tuple[float, ...]
     bare: tuple[float, float]
     captions: tuple[tuple[float, float, float], tuple[float, float, float]]
+    lengths: tuple[tuple[int, int], ...] = LENGTHS
+    shift: float = SHIFT
 
 
 EVERYTHING = Mix((0.55, 0.27, 0.12, 0.06), (0.1, 0.45), ((0.6, 0.3, 0.1), (0.3, 0.6, 0.1)))
@@ -33,6 +41,9 @@ EVERYTHING = Mix((0.55, 0.27, 0.12, 0.06), (0.1, 0.45), ((0.6, 0.3, 0.1), (0.3, 
 
 LOOKS = Mix((0.15, 0.55, 0.2, 0.1), (0.1, 0.8), ((0.6, 0.3, 0.1), (0.05, 0.9, 0.05)))
 """References above all, and little else that says how things look: the model learns them late, only when it must."""
+
+LIKENESS = replace(LOOKS, lengths=((60, 4), (24, 9)), shift=5.0)
+"""The same with more things in a step, and at noise levels where their looks are decided."""
 
 
 class Noised(NamedTuple):
@@ -47,13 +58,15 @@ class Noised(NamedTuple):
     target: Tensor
 
 
-def draw_clips(latents: Latents, step: int, generator: torch.Generator) -> tuple[Tensor, int]:
+def draw_clips(
+    latents: Latents, step: int, lengths: Sequence[tuple[int, int]], generator: torch.Generator
+) -> tuple[Tensor, int]:
     """Numbers of the clips of a step [B], and their latent frames."""
-    count, frames = LENGTHS[step % len(LENGTHS)]
+    count, frames = lengths[step % len(lengths)]
     return torch.randint(len(latents), (count,), generator=generator), frames
 
 
-def draw_sigma(count: int, generator: torch.Generator, shift: float = 3.0) -> Tensor:
+def draw_sigma(count: int, generator: torch.Generator, shift: float = SHIFT) -> Tensor:
     """Noise levels in (0, 1), more of them high: [count, 1]."""
     level = torch.rand((count, 1), generator=generator)
     return shift * level / (1 + (shift - 1) * level)

@@ -1,9 +1,9 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, base, context, references, a causal_NAME for each kind of memory, a distil_NAME for each pipeline
-that gets a student, export. Each goes on where it was stopped, at any point; nothing is fetched, and everything follows
-from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes the checkpoints and the model
-card into the packages, and keeps curves and sheets in ``docs/family``.
+Stages: vae, latents, base, context, references, likeness, a causal_NAME for each kind of memory, a distil_NAME for each
+pipeline that gets a student, export. Each goes on where it was stopped, at any point; nothing is fetched, and
+everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes the
+checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from base import new_base, new_context, train_base, train_context
-from batches import EVERYTHING, LOOKS, Mix
+from batches import EVERYTHING, LIKENESS, LOOKS, Mix
 from causal import copied, train_causal
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
@@ -41,6 +41,7 @@ STEPS = {
     "base": 4500,
     "context": 4400,
     "references": 2400,
+    "likeness": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
     "distil_longlive": 600,
@@ -57,6 +58,7 @@ SUBJECTS = {
     "base": "the bidirectional base and its text encoder",
     "context": "VACE's context blocks on that base, frozen",
     "references": "the same blocks, given references above all",
+    "likeness": "the same, with more things in a step",
     "causal_longlive": "the base in the window of LongLive and MemFlow",
     "causal_streamdiffusion": "the base in the window of StreamDiffusionV2",
     **{f"distil_{name}": f"that in few steps: the student of {name}" for name in STUDENTS},
@@ -111,7 +113,11 @@ class Recipe:
 
     def references(self) -> None:
         base, encoder = self._base()
-        path = self._train_context("references", 6, base, encoder, self._context(base, "context"), LOOKS)
+        self._train_context("references", 6, base, encoder, self._context(base, "context"), LOOKS)
+
+    def likeness(self) -> None:
+        base, encoder = self._base()
+        path = self._train_context("likeness", 7, base, encoder, self._context(base, "references"), LIKENESS)
         context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
     def causal(self, name: str) -> None:
@@ -173,7 +179,7 @@ class Recipe:
         folder, steps = self._run(stage)
         return train_context(folder, steps, seed, self._latents(), base, encoder, path, mix, self.device)
 
-    def _context(self, base: CausalWan, stage: str = "references") -> ContextPath:
+    def _context(self, base: CausalWan, stage: str = "likeness") -> ContextPath:
         path = new_context(base)
         path.load_state_dict(self._state(stage)["context"])
         return path.eval().requires_grad_(False)

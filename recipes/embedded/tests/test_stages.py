@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import base
 import batches
 import causal
@@ -30,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("gradients", "tiny")
 
 CLIPS, FRAMES, SIDE = 3, 6, 2
 WINDOWS = {"clean": Window(3, 3, 9), "noisy": Window(1, 2, 4, more=1, clean=False)}
+LENGTHS = ((2, 3), (1, 6))
 LEVELS = (1.0, 0.8, 0.6)
 
 
@@ -56,7 +59,7 @@ def tiny(monkeypatch):
     for module in (base, causal, text):
         monkeypatch.setattr(module, "FAMILY", TINY)
     monkeypatch.setattr(base, "FAMILY_CONTROL_LAYERS", TINY_CONTROL_LAYERS)
-    monkeypatch.setattr(batches, "LENGTHS", ((2, 3), (1, 6)))
+    monkeypatch.setattr(base, "LENGTHS", LENGTHS)
     monkeypatch.setattr(causal, "CLIPS", 2)
     monkeypatch.setattr(distil, "CLIPS", 2)
     monkeypatch.setattr(distil, "WARM", 1)
@@ -83,8 +86,8 @@ def stage(name, folder, steps=3):
     model, encoder = frozen_base()
     given = [model, encoder]
     if name == "context":
-        path = new_context(model)
-        return [train_context(folder, steps, 3, LATENTS, model, encoder, path, batches.LOOKS)], given
+        mix = replace(batches.LOOKS, lengths=LENGTHS)
+        return [train_context(folder, steps, 3, LATENTS, model, encoder, new_context(model), mix)], given
     kind, _, memory = name.partition("_")
     window = WINDOWS[memory]
     if kind == "causal":
