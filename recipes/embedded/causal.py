@@ -56,15 +56,27 @@ class Window:
         """The chunk of each frame, int64 [F]."""
         return (torch.arange(frames) - self.more).clamp_min(0) // self.chunk
 
-    def mask(self, frames: int) -> Tensor:
-        """bool, True where a row may look: [2F, 2F] over [clean copies | noisy copies], or [F, F]."""
-        number = self.numbers(frames)
-        seen = self._seen(frames)
-        before, same = number[None] < number[:, None], number[None] == number[:, None]
+    def mask(self, frames: int, *, alone: bool = False) -> Tensor:
+        """bool, True where a row may look: [2F, 2F] over [clean copies | noisy copies], or [F, F].
+
+        Args:
+            frames: F.
+            alone: every chunk is the first of its stream, and sees itself only.
+        """
+        number, seen = self.numbers(frames), self._seen(frames)
+        if alone:
+            number, seen = self.firsts(frames)[0], torch.ones_like(seen)
+        before = (number[None] < number[:, None]) & (not alone)
+        same = number[None] == number[:, None]
         if not self.clean:
             return seen & (before | same)
         clean = torch.cat([seen & (before | same), torch.zeros_like(same)], dim=1)
         return torch.cat([clean, torch.cat([seen & before, same], dim=1)])
+
+    def firsts(self, frames: int) -> tuple[Tensor, Tensor]:
+        """The clip as so many first chunks: their number and the position of each frame, int64 [F]."""
+        index, size = torch.arange(frames), self.chunk + self.more
+        return index // size, index % size
 
     def _seen(self, frames: int) -> Tensor:
         """bool [F, F]: frames in the memory of the row's chunk, whatever comes later among them."""
@@ -135,9 +147,14 @@ def draw_levels(window: Window, generator: torch.Generator) -> Tensor:
     return draw_sigma(CLIPS * (int(number[-1]) + 1), generator).view(CLIPS, -1)[:, number]
 
 
-def draw_past(window: Window, clean: Tensor, text: Tensor, generator: torch.Generator) -> Past:
+def draw_past(window: Window, clean: Tensor, text: Tensor, generator: torch.Generator, *, firsts: float = 0.0) -> Past:
+    """What is remembered of a clip; in a share `firsts` of steps nothing is, and every chunk is a stream's first."""
     history = draw_history(clean, generator) if window.clean else None
-    return Past(history, text, draw_positions(window, generator), window.mask(FRAMES).to(clean.device))
+    positions = draw_positions(window, generator)
+    alone = firsts > 0 and bool(torch.rand((), generator=generator) < firsts)
+    if alone:
+        positions = window.firsts(FRAMES)[1].tolist()
+    return Past(history, text, positions, window.mask(FRAMES, alone=alone).to(clean.device))
 
 
 def draw_history(clean: Tensor, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from base import squared
 from batches import noised
-from causal import CLIPS, Past, Window, copied, draw_captioned, draw_levels, draw_past, streamed
+from causal import CLIPS, FRAMES, Past, Window, copied, draw_captioned, draw_levels, draw_past, streamed
 from latents import Latents
 from muon import Optimizers
 from sampling import guided
@@ -29,6 +29,11 @@ from vace_adapt.models.causal_wan import CausalWan
 STUDENT_RATES, CRITIC_RATES = (0.002, 2e-4), (0.006, 6e-4)
 LEAST, MOST = 0.05, 0.95
 """Noise levels at which the two scores are compared."""
+
+FIRSTS = 0.4
+"""Share of steps in which every chunk is a stream's first, since what is not in that one rarely comes later. Where a
+clip is rolled out from its own first chunk there are none.
+"""
 
 WARM = 40
 """First steps, in which the critic alone learns."""
@@ -69,13 +74,13 @@ def train_student(
     unprompted = prompts.embed(encoder, torch.zeros(CLIPS, dtype=torch.long), torch.full((CLIPS,), NO_CAPTION))
     for generator in training:
         clean, text = draw_captioned(latents, prompts, encoder, generator, device)
-        past = draw_past(window, clean, text, generator)
+        past = draw_past(window, clean, text, generator, firsts=FIRSTS if window.clean else 0.0)
         pulling = training.step >= WARM
         with torch.set_grad_enabled(pulling), torch.autocast(device, torch.bfloat16):
             made = rolled_out(student, past, clean, sigmas, generator)
         sigma = (LEAST + (MOST - LEAST) * draw_levels(window, generator)).to(device)
         sample = noised(made.detach(), sigma, generator)
-        judged = past if window.clean else past._replace(mask=None)
+        judged = past if window.clean else past._replace(mask=None, positions=range(FRAMES))
         if pulling:
             with torch.no_grad(), torch.autocast(device, torch.bfloat16):
                 free = judged._replace(text=unprompted)

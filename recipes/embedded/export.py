@@ -61,10 +61,20 @@ def export_transformer(base: CausalWan, path: ContextPath, folder: Path) -> None
     model.half().save_pretrained(folder / "transformer")
 
 
-def export_student(student: CausalWan, file: Path) -> None:
-    """One file with the keys of diffusers' Wan transformer."""
+def export_student(base: CausalWan, trained: CausalWan, share: float, file: Path) -> None:
+    """One file with the keys of diffusers' Wan transformer.
+
+    The student lies between base and trained weights, which keeps more of what the base answers to (Wortsman et al.,
+    Robust fine-tuning of zero-shot models, 2022).
+
+    Args:
+        base, trained: both ends.
+        share: of the way from the one to the other, in [0, 1].
+        file: written anew.
+    """
+    begin, end = base.state_dict(), trained.state_dict()
     file.parent.mkdir(parents=True, exist_ok=True)
-    write(file, student.state_dict())
+    write(file, {name: begin[name].lerp(end[name], share) for name in begin})
 
 
 def write(file: Path, tensors: Mapping[str, Tensor]) -> None:

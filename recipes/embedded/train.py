@@ -24,8 +24,8 @@ from distil import train_student
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
+from pipelines import students
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
-from students import students
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
@@ -140,7 +140,8 @@ class Recipe:
         export_text_encoder(encoder, FAMILY_FOLDER)
         export_transformer(base, self._context(base), FAMILY_FOLDER)
         for name, student in STUDENTS.items():
-            export_student(self._trained(base, f"distil_{name}", "student"), student.file)
+            trained = self._trained(base, f"distil_{name}", "student")
+            export_student(base, trained, student.share, student.file)
         draw_curves(self.folder)
         PICTURES.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "base", "context", "losses"):

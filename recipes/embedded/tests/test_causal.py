@@ -12,7 +12,7 @@ import causal
 import pytest
 import torch
 from causal import Window
-from students import students
+from pipelines import students
 
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.embedded.tiny import TINY, tiny_wan_parts
@@ -211,6 +211,24 @@ def test_the_mask_is_as_described(window, frames):
     assert torch.equal(window.mask(frames), described(window, frames))
     assert window.mask(frames).any(dim=1).all()
     assert not torch.equal(window.mask(frames), described(replace(window, slots=window.slots + 1), frames))
+
+
+@pytest.mark.parametrize("window", [WINDOW, STREAM])
+def test_alone_every_chunk_is_the_first_of_a_stream(window):
+    size, frames = window.chunk + window.more, 12
+    mask, copies = window.mask(frames, alone=True), 2 if window.clean else 1
+    first = window.mask(size)
+    assert mask.sum() == first.sum() * (frames // size)
+    for start in range(0, frames, size):
+        rows = torch.cat([torch.arange(start, start + size) + copy * frames for copy in range(copies)])
+        assert torch.equal(mask[rows][:, rows], first)
+    drawn = [
+        causal.draw_past(window, torch.zeros(1, 16, 21, 2, 2), TEXT, torch.Generator().manual_seed(seed), firsts=0.5)
+        for seed in range(20)
+    ]
+    alone = [past for past in drawn if torch.equal(past.mask, window.mask(21, alone=True))]
+    assert 4 < len(alone) < 16
+    assert all(list(past.positions) == [i % size for i in range(21)] for past in alone)
 
 
 # --- what is drawn ------------------------------------------------------------------------------------------------

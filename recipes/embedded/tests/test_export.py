@@ -9,6 +9,7 @@ import torch
 from base import new_base, new_context
 from diffusers import WanVACETransformer3DModel
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
+from safetensors.torch import load_file
 from text import Prompts
 from vae import new_vae
 
@@ -38,7 +39,7 @@ def family(tmp_path_factory):
     export_vae(vae, statistics, folder)
     export_text_encoder(encoder, folder)
     export_transformer(base, path, folder)
-    export_student(base, folder / "plugin" / "student.safetensors")
+    export_student(base, base, 1.0, folder / "plugin" / "student.safetensors")
     return folder, before, statistics, encoder, base, path
 
 
@@ -87,8 +88,19 @@ def test_the_transformer_is_diffusers_own(family):
 
 def test_equal_weights_are_equal_files(family, tmp_path):
     folder, _, _, _, base, _ = family
-    export_student(base, tmp_path / "student.safetensors")
+    export_student(base, base, 1.0, tmp_path / "student.safetensors")
     assert (tmp_path / "student.safetensors").read_bytes() == (folder / "plugin" / "student.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_student_lies_between_base_and_trained_weights(share, tmp_path):
+    base, trained = (seeded(lambda: CausalWan.of(FAMILY), seed, "base") for seed in (1, 2))
+    export_student(base, trained, share, tmp_path / "student.safetensors")
+    written, ends = load_file(tmp_path / "student.safetensors"), (base.state_dict(), trained.state_dict())
+    assert list(written) == sorted(ends[0])
+    for name, tensor in written.items():
+        between = (1 - share) * ends[0][name] + share * ends[1][name]
+        assert torch.allclose(tensor.float(), between, atol=2e-3, rtol=1e-3)
 
 
 def test_the_card_has_what_the_stages_recorded(tmp_path):

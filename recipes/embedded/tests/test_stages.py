@@ -62,6 +62,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(base, "LENGTHS", LENGTHS)
     monkeypatch.setattr(causal, "CLIPS", 2)
     monkeypatch.setattr(distil, "CLIPS", 2)
+    monkeypatch.setattr(distil, "FRAMES", FRAMES)
     monkeypatch.setattr(distil, "WARM", 1)
     monkeypatch.setattr(causal, "FRAMES", FRAMES)
     monkeypatch.setattr(vae, "CONFIG", {"base_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1})

@@ -26,6 +26,8 @@ class Student:
         window: what the pipeline's memory shows a chunk.
         sigmas: noise levels of its steps.
         causal: the stage ``causal_NAME`` that it begins from.
+        share: how far from the base towards the distilled weights it is shipped; chosen on clips that are neither
+            trained on nor measured.
         file: where it is shipped.
     """
 
@@ -33,6 +35,7 @@ class Student:
     sigmas: tuple[float, ...]
     causal: str
     file: Path
+    share: float = 0.5
 
 
 def students() -> dict[str, Student]:
