@@ -92,7 +92,8 @@ class CacheLayout:
         kind: ``ring`` (sink + window), ``ring+bank``, ``packed`` or ``foreign`` (owned by a live official model).
         slots: latent frames it can hold in all; never grows.
         sink: of these, how many stay for good.
-        bank: of these, how many are selected memories.
+        bank: of these, how many are selected memories: keys and values of old frames, copied when they were clean, which
+            passes read and none rewrites.
         references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
     """
 
@@ -126,7 +127,9 @@ class CacheOps(Protocol):
     layout: CacheLayout
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Every tensor of the memory by name; the same objects for the whole stream."""
+        """Every tensor of the memory by name; the same objects for the whole stream. Names of a bank's begin with
+        ``bank``.
+        """
         ...
 
     def positions(self, row: int = 0) -> Sequence[int]:

@@ -29,23 +29,23 @@ def memory_is_fixed(subject: Subject) -> None:
 
 @check("cache")
 def positions_are_the_frames_held(subject: Subject) -> None:
-    """Every slot says which latent frame it holds: distinct, past ones, the newest chunk's among them; -1 for none."""
+    """Every slot says which past latent frame it holds, or -1: outside a bank distinct ones, the newest among them."""
     run = _run(subject)
-    slots = run.cache.layout.slots
+    layout = run.cache.layout
     for index in range(run.filling):
         run.next()
         end = run.shapes.time.latent_start(index + 1)
         positions = list(run.cache.positions())
-        held = [frame for frame in positions if frame != -1]
-        expect(len(positions) == slots, f"positions names {len(positions)} slots, the layout has {slots}")
-        expect(len(set(held)) == len(held), f"after chunk {index} a latent frame is held twice: {positions}")
+        video = _video(run)
+        expect(len(positions) == layout.slots, f"positions names {len(positions)} slots, the layout has {layout.slots}")
+        expect(len(set(video)) == len(video), f"after chunk {index} a latent frame is held twice: {video}")
         expect(
-            all(0 <= frame < end for frame in held),
+            all(-1 <= frame < end for frame in positions),
             f"after chunk {index}, {end} latent frames, positions are {positions}",
         )
-        newest = range(max(run.shapes.time.latent_start(index), end - slots), end)
+        newest = range(max(run.shapes.time.latent_start(index), end - layout.slots + layout.bank), end)
         expect(
-            set(newest) <= set(held), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}"
+            set(newest) <= set(video), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}"
         )
 
 
@@ -57,7 +57,7 @@ def the_sink_stays(subject: Subject) -> None:
     expect(sink > 0, "capability sink is declared, the layout has a sink of 0 latent frames")
     run.make(run.filling)
     expected = set(range(min(sink, run.shapes.time.latent_start(run.filling))))
-    held = sorted(run.cache.positions())
+    held = sorted(_video(run))
     expect(expected <= set(held), f"after {run.filling} chunks the sink {sorted(expected)} is not held: {held}")
 
 
@@ -71,7 +71,7 @@ def the_oldest_leaves_first(subject: Subject) -> None:
         end = run.shapes.time.latent_start(index + 1)
         room = layout.slots - layout.sink - layout.bank
         expected = set(range(max(0, end - room), end))
-        held = sorted(frame for frame in run.cache.positions() if frame != -1)
+        held = sorted(_video(run))
         expect(expected <= set(held), f"after chunk {index} the window {sorted(expected)} is not held: {held}")
 
 
@@ -149,6 +149,12 @@ def reset_is_a_fresh_memory(subject: Subject) -> None:
 
 def _run(subject: Subject, script: Script | None = None, *, watch: bool = False) -> Run:
     return Run(subject.pipe, (subject.height, subject.width), script, watch=watch)
+
+
+def _video(run: Run) -> list[int]:
+    """The latent frames held outside the bank."""
+    layout = run.cache.layout
+    return [frame for frame in run.cache.positions()[: layout.slots - layout.bank] if frame != -1]
 
 
 def _places(run: Run) -> dict[str, tuple[int, int]]:
