@@ -92,8 +92,8 @@ class CacheLayout:
         kind: ``ring`` (sink + window), ``ring+bank``, ``packed`` or ``foreign`` (owned by a live official model).
         slots: latent frames it can hold in all; never grows.
         sink: of these, how many stay for good.
-        bank: of these, how many are selected memories: keys and values of old frames, copied when they were clean, which
-            passes read and none rewrites.
+        bank: of these, how many are selected memories: keys and values that clean passes made of old frames. Passes
+            read them, and none rewrites them.
         references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
     """
 

@@ -57,7 +57,7 @@ def the_sink_stays(subject: Subject) -> None:
     expect(sink > 0, "capability sink is declared, the layout has a sink of 0 latent frames")
     run.make(run.filling)
     expected = set(range(min(sink, run.shapes.time.latent_start(run.filling))))
-    held = sorted(_video(run))
+    held = sorted(run.cache.positions())
     expect(expected <= set(held), f"after {run.filling} chunks the sink {sorted(expected)} is not held: {held}")
 
 

@@ -1,4 +1,4 @@
-"""The reference pipeline's memory bank: the first latent frame of each chunk that leaves the window; the oldest goes."""
+"""The reference pipeline's bank: the first latent frame of each chunk that leaves the window. The oldest goes."""
 
 from __future__ import annotations
 
