@@ -94,6 +94,8 @@ class CacheLayout:
         sink: of these, how many stay for good.
         bank: of these, how many are selected memories.
         references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
+        refreshed: whether a sink frame gives its slot up to a new frame that it does not resemble. The sink's slots
+            then come first in `CacheOps.positions`, and change in no other way.
     """
 
     kind: str
@@ -101,6 +103,7 @@ class CacheLayout:
     sink: int
     bank: int = 0
     references: int = 0
+    refreshed: bool = False
 
 
 @dataclass(frozen=True)
