@@ -95,6 +95,8 @@ class CacheLayout:
         bank: of these, how many are selected memories: keys and values that clean passes made of old frames. Passes
             read them, and none rewrites them.
         references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
+        refreshed: whether a sink frame gives its slot up to a new frame that it does not resemble. The sink's slots
+            then come first in `CacheOps.positions`, and change in no other way.
     """
 
     kind: str
@@ -102,6 +104,7 @@ class CacheLayout:
     sink: int
     bank: int = 0
     references: int = 0
+    refreshed: bool = False
 
 
 @dataclass(frozen=True)

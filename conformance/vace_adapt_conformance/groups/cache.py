@@ -51,14 +51,34 @@ def positions_are_the_frames_held(subject: Subject) -> None:
 
 @check("cache", "sink")
 def the_sink_stays(subject: Subject) -> None:
-    """The first latent frames stay in the memory for good."""
+    """The first latent frames stay in the memory for good; in a sink that is refreshed, until a new one replaces one."""
     run = _run(subject)
     sink = run.cache.layout.sink
     expect(sink > 0, "capability sink is declared, the layout has a sink of 0 latent frames")
+    if run.cache.layout.refreshed:
+        _sink_is_only_refreshed(run, sink)
+        return
     run.make(run.filling)
     expected = set(range(min(sink, run.shapes.time.latent_start(run.filling))))
     held = sorted(run.cache.positions())
     expect(expected <= set(held), f"after {run.filling} chunks the sink {sorted(expected)} is not held: {held}")
+
+
+def _sink_is_only_refreshed(run: Run, sink: int) -> None:
+    """A slot of the sink is left as it is, or holds a frame of the chunk that was made last."""
+    before = list(run.cache.positions())[:sink]
+    for index in range(run.filling + sink):
+        run.next()
+        now = list(run.cache.positions())[:sink]
+        newest = range(run.shapes.time.latent_start(index), run.shapes.time.latent_start(index + 1))
+        for slot, (old, new) in enumerate(zip(before, now, strict=True)):
+            expect(
+                new in (old, *newest),
+                f"after chunk {index} slot {slot} of the sink holds frame {new}, held {old}: expected that, or one of "
+                f"the newest {list(newest)}",
+            )
+        before = now
+    expect(-1 not in before, f"after {run.filling + sink} chunks the sink has empty slots: {before}")
 
 
 @check("cache", "window", telling=False)
