@@ -177,7 +177,9 @@ def _opened(name: str, settings: Mapping[str, Any], layout: str | None, live: Ma
     plugins = discover()
     if name == REFERENCE and name not in plugins:
         module = "vace_adapt_conformance.reference.plugin"
-        return Subject(name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings)
+        return Subject(
+            name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings
+        )
     if name not in plugins:
         raise PipelineNotFound(name, [*plugins, REFERENCE])
     if len(plugins[name]) > 1:
