@@ -48,16 +48,16 @@ def the_bank_is_seen(subject: Subject) -> None:
 
 @check("bank", "bank", telling=False)
 def denoising_commits_nothing_to_the_bank(subject: Subject) -> None:
-    """From the first denoise step of a chunk to its clean pass the bank keeps every bit."""
+    """From the second denoise step of a chunk to its clean pass the bank keeps every bit: it is asked once a chunk."""
     chunks = _chunks_until_full(subject)
     begun: dict[int, dict[str, Tensor]] = {}
 
     def source(chunk: int, step: int) -> None:
-        if step == 0:
-            begun[chunk] = _copy(run)
-        elif step > 0 or step == CLEAN:
-            for name, tensor in _bank(run).items():
-                expect_bits(tensor, begun[chunk][name], f"{name} in chunk {chunk}, since its first denoise step")
+        if step == 0 or step < CLEAN:
+            return
+        before = begun.setdefault(chunk, _copy(run))
+        for name, tensor in _bank(run).items():
+            expect_bits(tensor, before[name], f"{name} in chunk {chunk}, since its second denoise step")
 
     run = _run(subject, Script(source=source))
     run.make(chunks + 1)
@@ -130,11 +130,11 @@ def _held(run: Run) -> list[int]:
 
 
 def _bank_before(subject: Subject, prompts: Prompts, at: int) -> dict[str, Tensor]:
-    """The bank when the first denoise step of a chunk begins."""
+    """The bank when the first denoise step of a chunk is done."""
     found: dict[str, Tensor] = {}
 
     def source(chunk: int, step: int) -> None:
-        if (chunk, step) == (at, 0):
+        if chunk == at and not found and (step > 0 or step == CLEAN):
             found.update(_copy(run))
 
     run = _run(subject, Script(prompts=prompts, source=source))
