@@ -95,7 +95,9 @@ class Chunk(Protocol):
     text: Tensor
     """[B, text_len, text_dim] prompt embeddings that hold from this chunk on."""
     prompt_changed: bool
-    """True for chunk 0 and for the first chunk under another prompt."""
+    """True for chunk 0 and for the first chunk under another prompt. A recache rewrites sink and window; a memory bank
+    keeps what it holds, and may choose by the new prompt when it is full.
+    """
     reanchor: Mapping[int, Tensor]
     """From which latents the memory is rebuilt before the chunk runs, by batch row; empty for nothing.
 

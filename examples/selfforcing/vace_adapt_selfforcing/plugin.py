@@ -53,12 +53,12 @@ def vace_settings():
 
 
 @hookimpl
-def vace_load_pipeline(settings, weights, device, dtype):
+def vace_load_pipeline(settings, weights, device, dtype, model, layout):
     from vace_adapt.weights.parts import load_wan_parts
 
     sizes, key = INFO.backbones["1.3B"], "generator_ema" if settings.use_ema else "generator"
     draws = len(settings.denoising_steps)
-    return load_wan_parts(settings, weights, device, dtype, backbone=sizes, draws=draws, top_key=key)
+    return load_wan_parts(settings, weights, device, dtype, model, layout, backbone=sizes, draws=draws, top_key=key)
 
 
 @hookimpl

@@ -274,12 +274,14 @@ def test_a_base_file_that_does_not_fit_exactly_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("part", ["base", "vae", "text_encoder"])
 def test_missing_files_are_named(files, part):
-    with pytest.raises(CheckpointError, match=f"weights.{part} is not given: StreamDiffusionV2 needs base, vae"):
+    with pytest.raises(
+        CheckpointError, match=f"weights.{part} is not given: pipeline 'streamdiffusion' needs base, vae"
+    ):
         from_files({**files, part: None})
 
 
 def test_a_lora_is_refused(files):
-    with pytest.raises(CheckpointError, match="StreamDiffusionV2 comes without a LoRA"):
+    with pytest.raises(CheckpointError, match="weights.lora is given: pipeline 'streamdiffusion' takes none"):
         from_files({**files, "lora": files["base"]})
 
 

@@ -26,7 +26,7 @@ class StreamDiffusionCache:
         self.ring = ring
         self.text = text
         self.prompts: list[int | None] = [None] * (ring.keys.shape[1] // ring.batch)
-        self.layout = CacheLayout("ring", ring.spec.slots, ring.spec.sink)
+        self.layout = CacheLayout("ring", ring.spec.slots, ring.spec.sink, refreshed=ring.spec.threshold > -1)
 
     @classmethod
     def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> StreamDiffusionCache:
