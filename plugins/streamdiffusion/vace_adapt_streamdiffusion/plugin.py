@@ -37,10 +37,8 @@ INFO = PipelineInfo(
         "clean_pass": _cannot("the memory is what the denoise steps leave: there is no pass over finished latents"),
         "relative_rope": _cannot("keys are cached with their positions, which begin again in long streams"),
         "lora": _cannot("StreamDiffusionV2 comes without a LoRA"),
-        "reanchor": _not_yet(
-            "the memory holds keys of noisy latents, in a stream batch of every step's, so no clean pass rebuilds it"
-        ),
-        "reference_slots": _not_yet("the ring of the stream batch reserves no slots"),
+        "reanchor": _FULL,
+        "reference_slots": _FULL,
         "live_model": _not_yet("only the native layout is there"),
     },
     golden_formats=("streamdiffusion",),
@@ -91,10 +89,10 @@ def vace_chunk_shapes(parts, height, width):
 
 
 @hookimpl
-def vace_cache_ops(parts, shapes, batch):
+def vace_cache_ops(parts, shapes, batch, references):
     from vace_adapt_streamdiffusion.cache import StreamDiffusionCache
 
-    return StreamDiffusionCache.open(parts, shapes, batch)
+    return StreamDiffusionCache.open(parts, shapes, batch, references)
 
 
 @hookimpl
