@@ -14,7 +14,7 @@ from vace_adapt_conformance.check import CHECKS, GROUPS, Check, Outcome, Result
 from vace_adapt_conformance.report import Report
 from vace_adapt_conformance.subject import Subject, purpose
 
-MODULES = ("contract", "blocks", "hints", "attention", "chunks", "cache", "rebuilding", "lifecycle")
+MODULES = ("contract", "blocks", "hints", "attention", "chunks", "cache", "rebuilding", "lifecycle", "batching")
 
 
 def all_checks() -> Iterator[Check]:

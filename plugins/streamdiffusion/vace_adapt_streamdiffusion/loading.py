@@ -9,10 +9,10 @@ from torch import nn
 
 from vace_adapt.contract import PipelineParts, WeightsSettings
 from vace_adapt.errors import CheckpointError
-from vace_adapt.models.causal_wan import CausalWan
 from vace_adapt.weights.base import load_causal_wan
 from vace_adapt.weights.text import load_text_encoder
 from vace_adapt.weights.vae import load_vae
+from vace_adapt_streamdiffusion.live import check_model
 from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 
@@ -41,7 +41,7 @@ def load_parts(
     elif weights.base:
         raise CheckpointError("a live model brings its own weights: leave weights.base out")
     else:
-        _check_live(model, settings)
+        check_model(model, layout, settings)
     weight = next(model.get_submodule("patch_embedding").parameters())
     where.update(device=weight.device, dtype=weight.dtype)
     return PipelineParts(
@@ -76,17 +76,3 @@ def _given(weights: WeightsSettings, part: str) -> str:
         raise CheckpointError(f"weights.{part} is not given: StreamDiffusionV2 needs base, vae and text_encoder")
     return source
 
-
-def _check_live(model: nn.Module, settings: StreamDiffusionSettings) -> None:
-    """Refuse a live model of another kind or size."""
-    if not isinstance(model, CausalWan):
-        raise CheckpointError(f"the live model, a {type(model).__name__}, does not have layout 'native'")
-    found = {
-        "width": model.patch_embedding.out_channels,
-        "number of blocks": len(model.blocks),
-        "number of heads": model.config.num_attention_heads,
-    }
-    wanted = (settings.backbone.dim, settings.backbone.layers, settings.backbone.heads)
-    for (what, came), expected in zip(found.items(), wanted, strict=True):
-        if came != expected:
-            raise CheckpointError(f"the live model's {what} is {came}, the settings say {expected}")

@@ -20,6 +20,7 @@ from torch import Tensor
 from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, Level, PipelineParts, SlotReferences, Stream
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_streamdiffusion.native import NativeDenoiser
+from vace_adapt_streamdiffusion.official import OfficialDenoiser
 from vace_adapt_streamdiffusion.plan import Use
 from vace_adapt_streamdiffusion.positions import Positions
 from vace_adapt_streamdiffusion.start import Start, Starts
@@ -257,8 +258,13 @@ def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         warp=settings.warp_denoising_steps,
         device=parts.device,
     )
+    denoiser: Denoiser
+    if parts.layout == "official":
+        denoiser = OfficialDenoiser(parts.model, stream, settings)
+    else:
+        denoiser = NativeDenoiser(parts.model, stream.cache)
     loop = StreamDiffusionLoop(
-        NativeDenoiser(parts.model, stream.cache),
+        denoiser,
         schedule,
         Starts(settings, schedule.timesteps[0], stream.batch),
         Positions.of(settings),
