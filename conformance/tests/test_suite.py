@@ -86,7 +86,6 @@ def test_a_sink_that_is_refreshed_is_only_refreshed(monkeypatch, tmp_path):
     )
 
 
-
 def test_every_statement_is_one_sentence():
     for check in CHECKS.values():
         assert check.statement.endswith("."), check.name

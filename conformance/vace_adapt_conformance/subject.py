@@ -97,10 +97,12 @@ class Subject:
     def declared(self, capability: str) -> Capability:
         """What the plugin says of a capability in this layout, and with these settings."""
         info = self.hooks.info
-        if capability == "stream_batch" and info.capabilities[capability].support is Support.FULL:
-            if self.pipe.parts.chunks_at_once == 1:
-                return Capability(support=Support.UNSUPPORTED, reason="with these settings it makes one chunk at a time")
-        return info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        found = info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        batches = capability == "stream_batch" and found.support is Support.FULL
+        if batches and self.pipe.parts.chunks_at_once == 1:
+            reason = "with these settings it makes one chunk at a time"
+            return Capability(support=Support.UNSUPPORTED, reason=reason)
+        return found
 
     def has(self, capability: str) -> bool:
         return self.declared(capability).support is Support.FULL
@@ -180,7 +182,9 @@ def _opened(name: str, settings: Mapping[str, Any], layout: str | None, live: Ma
     plugins = discover()
     if name in REFERENCES and name not in plugins:
         module = REFERENCES[name]
-        return Subject(name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings)
+        return Subject(
+            name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings
+        )
     if name not in plugins:
         raise PipelineNotFound(name, [*plugins, *REFERENCES])
     if len(plugins[name]) > 1:

@@ -1,5 +1,5 @@
-"""The loop of the batched reference pipeline: each step has a memory of its own, so a chunk does not depend on those that
-run beside it.
+"""The loop of the batched reference pipeline: each step has a memory of its own, so a chunk does not depend on those
+that run beside it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class BatchedLoop:
         return None
 
     def made_of(self, work: Work, references: SlotReferences) -> Callable[[int], SlotLayer]:
-        """Keys and values that each block makes of a chunk's references; the base runs over them only if they are new."""
+        """Keys and values that each block makes of a chunk's references; the base runs over them only if new."""
         assert self.memory.slots is not None
 
         def run(layers: Callable[[int], LayerCache]) -> None:

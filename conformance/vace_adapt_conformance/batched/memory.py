@@ -58,7 +58,9 @@ class BatchedMemory:
 
     def tensors(self) -> Mapping[str, Tensor]:
         parts = [*self.rings, *self.texts, *([] if self.slots is None else [self.slots])]
-        return {f"{number}.{name}": tensor for number, part in enumerate(parts) for name, tensor in part.tensors().items()}
+        return {
+            f"{number}.{name}": tensor for number, part in enumerate(parts) for name, tensor in part.tensors().items()
+        }
 
     def positions(self, row: int = 0) -> Sequence[int]:
         """Of the last step."""

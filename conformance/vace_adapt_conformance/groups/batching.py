@@ -143,7 +143,7 @@ def the_memory_of_a_batch_is_fixed(subject: Subject) -> None:
 
 @check("stream batch", "stream_batch")
 def a_stopped_batch_leaves_nothing(subject: Subject) -> None:
-    """A stream that is stopped while several chunks are at work leaves no state: the next one is as if it had never been."""
+    """A stream stopped while several chunks are at work leaves no state: the next is as if it had never been."""
     expected = _run(subject, ahead=True).make(CHUNKS)
     stopped = _run(subject, seeds=(3,), ahead=True)
     stopped.wanted(CHUNKS)

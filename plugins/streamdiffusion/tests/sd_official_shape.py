@@ -60,7 +60,9 @@ class Block(nn.Module):
         order, (new, size) = self.self_attn, (key.shape[1], cache["k"].shape[1])
         ends, sink = order.evict_idx[row], order.sink_size * tokens
         if sink and order.adapt_sink_thr > -1 and new <= tokens:
-            alike = sum(self._alike(cache[name][row, :sink], own, tokens) for name, own in (("k", key), ("v", value))) / 2
+            alike = (
+                sum(self._alike(cache[name][row, :sink], own, tokens) for name, own in (("k", key), ("v", value))) / 2
+            )
             if alike.min() < order.adapt_sink_thr:
                 ends.insert(0, (int(alike.argmin()) + 1) * tokens)
         held, stop = int(cache["local_end_index"][row]), begin + new

@@ -118,9 +118,7 @@ def hints_in_front_of_the_block(real):
 
 
 def one_timestep_for_all(real):
-    return lambda self, latents, timesteps, *others: real(
-        self, latents, timesteps[:1].expand(len(timesteps)), *others
-    )
+    return lambda self, latents, timesteps, *others: real(self, latents, timesteps[:1].expand(len(timesteps)), *others)
 
 
 def noise_of_the_step_before(real):

@@ -92,7 +92,10 @@ def test_the_real_live_model_equals_the_native_one(official, changed):
     pipe.detach()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in live.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in live.state_dict().items())
-    assert distance(stream(pipe, 3, control=False), stream(live_pipeline(native, "native", settings), 3, control=False)) < 1e-4
+    assert (
+        distance(stream(pipe, 3, control=False), stream(live_pipeline(native, "native", settings), 3, control=False))
+        < 1e-4
+    )
 
 
 @pytest.mark.parametrize("source", ["sink", "first"])

@@ -1,5 +1,5 @@
-"""What a StreamDiffusionV2 stream remembers: keys and values, the prompts of the chunks at work, and what the base made of
-the references.
+"""What a StreamDiffusionV2 stream remembers: keys and values, the prompts of the chunks at work, and what the base made
+of the references.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings, ring_en
 
 
 class StreamDiffusionCache:
-    """`CacheOps` of the native model: a ring of keys and values, and text keys and values, each with a block of rows for
-    every denoise step of a stream batch; and slots for references where some are reserved.
+    """`CacheOps` of the native model: a ring of keys and values, and text keys and values, each with a block of rows
+    for every denoise step of a stream batch; and slots for references where some are reserved.
 
     Attributes:
         prompts: number of the prompt that each block of rows holds.

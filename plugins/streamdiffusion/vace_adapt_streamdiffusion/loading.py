@@ -75,4 +75,3 @@ def _given(weights: WeightsSettings, part: str) -> str:
     if source is None:
         raise CheckpointError(f"weights.{part} is not given: StreamDiffusionV2 needs base, vae and text_encoder")
     return source
-

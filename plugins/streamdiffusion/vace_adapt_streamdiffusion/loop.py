@@ -43,8 +43,8 @@ class Denoiser(Protocol):
         hints: HintSource | None,
         references: Sequence[SlotReferences | None],
     ) -> Tensor:
-        """Predict the flow of chunks [R, C, F, h, w] in neighbouring blocks of rows, the first being number `block`, each
-        with the references that its self-attention sees.
+        """Predict the flow of chunks [R, C, F, h, w] in neighbouring blocks of rows, the first being number `block`,
+        each with the references that its self-attention sees.
         """
         ...
 

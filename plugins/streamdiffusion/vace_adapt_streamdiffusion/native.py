@@ -58,8 +58,8 @@ class NativeDenoiser:
         ring.spread(row)
 
     def _made_of(self, references: SlotReferences, timesteps: Tensor, block: int) -> Callable[[int], SlotLayer]:
-        """What each layer makes of the references at these timesteps, under the prompt of a block of rows; the base runs
-        over them only if that is new.
+        """What each layer makes of the references at these timesteps, under the prompt of a block of rows; the base
+        runs over them only if that is new.
         """
         prompt = self.cache.prompts[block]
 

@@ -131,7 +131,7 @@ class OfficialCache:
         self._held[rows] = torch.where(changed, frames.gather(1, at), self._held[rows])
 
     def empty(self, row: int, begin: int, frames: int) -> None:
-        """Let the model's next pass, over so many frames from token `begin` on, fill one row of the first block anew."""
+        """Let the model's next pass, over so many frames from token `begin` on, fill a row of the first block anew."""
         for layer in self._window:
             layer["global_end_index"][row] = begin
             layer["local_end_index"][row] = 0
