@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-REFERENCE = "reference"
-"""The suite's own pipeline, which no distribution has to offer."""
+REFERENCES = {
+    "reference": "vace_adapt_conformance.reference.plugin",
+    "batched": "vace_adapt_conformance.batched.plugin",
+}
+"""The suite's own pipelines, which no distribution has to offer: plugin modules by name."""
 
 CHECKED = "vace_adapt_conformance.test_conformance"
 
@@ -32,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     known = sorted(discover())
     for name in (words.split()[0] if words.split() else "" for words in asked):
-        if name not in (*known, REFERENCE):
+        if name not in (*known, *REFERENCES):
             raise pytest.UsageError(f"--pipeline {name}: not installed (installed: {', '.join(known) or 'none'})")
 
 

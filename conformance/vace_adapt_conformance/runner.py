@@ -14,7 +14,18 @@ from vace_adapt_conformance.check import CHECKS, GROUPS, Check, Outcome, Result
 from vace_adapt_conformance.report import Report
 from vace_adapt_conformance.subject import Subject, purpose
 
-MODULES = ("contract", "blocks", "hints", "attention", "chunks", "cache", "rebuilding", "bank", "lifecycle")
+MODULES = (
+    "contract",
+    "blocks",
+    "hints",
+    "attention",
+    "chunks",
+    "cache",
+    "rebuilding",
+    "bank",
+    "lifecycle",
+    "batching",
+)
 
 
 def all_checks() -> Iterator[Check]:

@@ -232,8 +232,12 @@ class Run:
 
     def make(self, chunks: int) -> list[Tensor]:
         """Make so many chunks: their latents."""
-        self._wanted = len(self.chunks_made) + chunks
+        self.wanted(chunks)
         return [self.next() for _ in range(chunks)]
+
+    def wanted(self, chunks: int) -> None:
+        """So many more chunks may begin, where chunks begin ahead."""
+        self._wanted = len(self.chunks_made) + chunks
 
     def _begin_chunk(self, index: int) -> ScriptedChunk:
         """What a chunk is made from, by the script."""
@@ -303,7 +307,11 @@ class Run:
         return stack
 
     def _begin(self, module: Any, args: tuple[Any, ...]) -> None:
-        self.passes.append(Pass(self._asked, args[0].clone()))
+        """A pass begins where latents are embedded; some models embed them row by row."""
+        latents = args[0].clone()
+        if self._ran and not self.passes[-1].blocks:
+            latents = torch.cat([self.passes.pop().latents, latents])
+        self.passes.append(Pass(self._asked, latents))
         self._ran = True
 
     def _enter(self, index: int, read: Any) -> Any:

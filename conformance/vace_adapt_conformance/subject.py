@@ -23,7 +23,7 @@ from vace_adapt.streaming.load import tiny_pipeline
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.validation import validated
 from vace_adapt_conformance.overrides import settings_of
-from vace_adapt_conformance.pytest_plugin import REFERENCE
+from vace_adapt_conformance.pytest_plugin import REFERENCES
 
 MakesLive = Callable[[PipelineParts], nn.Module]
 """The parts of a tiny pipeline to a model object of the official repository with the same weights."""
@@ -95,9 +95,14 @@ class Subject:
         return self.hooks.info.layouts[self.layout]
 
     def declared(self, capability: str) -> Capability:
-        """What the plugin says of a capability in this layout."""
+        """What the plugin says of a capability in this layout, and with these settings."""
         info = self.hooks.info
-        return info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        found = info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        batches = capability == "stream_batch" and found.support is Support.FULL
+        if batches and self.pipe.parts.chunks_at_once == 1:
+            reason = "with these settings it makes one chunk at a time"
+            return Capability(support=Support.UNSUPPORTED, reason=reason)
+        return found
 
     def has(self, capability: str) -> bool:
         return self.declared(capability).support is Support.FULL
@@ -175,13 +180,13 @@ def open_subject(
 
 def _opened(name: str, settings: Mapping[str, Any], layout: str | None, live: MakesLive | None) -> Subject:
     plugins = discover()
-    if name == REFERENCE and name not in plugins:
-        module = "vace_adapt_conformance.reference.plugin"
+    if name in REFERENCES and name not in plugins:
+        module = REFERENCES[name]
         return Subject(
             name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings
         )
     if name not in plugins:
-        raise PipelineNotFound(name, [*plugins, REFERENCE])
+        raise PipelineNotFound(name, [*plugins, *REFERENCES])
     if len(plugins[name]) > 1:
         raise PipelineConflict(name, [found.distribution for found in plugins[name]])
     (chosen,) = plugins[name]

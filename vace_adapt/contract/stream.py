@@ -163,9 +163,9 @@ class Stream(Protocol):
         """How many chunks have begun that `chunks` has not handed out yet.
 
         A chunk begins when its finished latents are asked for; or before, while fewer than
-        `PipelineParts.chunks_at_once` are begun and not finished, if all its frames are fed. What it is made from, its
-        prompt and its references are settled then. What is made of it must not depend on whether others begin before
-        it is finished: only how fast.
+        `PipelineParts.chunks_at_once` are begun and not finished, if all its frames are fed and nothing is re-anchored
+        before it. What it is made from, its prompt and its references are settled then. What is made of it must not
+        depend on whether others begin before it is finished: only how fast.
         """
         ...
 

@@ -135,6 +135,10 @@ class ChunkMaker:
         if self._reanchoring is not None:
             self._reanchoring.check(index, anchored)
 
+    def waits(self, index: int) -> bool:
+        """Whether chunk number `index` cannot begin before the ones in front of it are finished."""
+        return self._reanchoring is not None and self._reanchoring.waits(index)
+
     @property
     def unfinished(self) -> int:
         """Chunks that have begun and are not finished."""

@@ -51,7 +51,7 @@ def positions_are_the_frames_held(subject: Subject) -> None:
 
 @check("cache", "sink")
 def the_sink_stays(subject: Subject) -> None:
-    """The first latent frames stay in the memory for good; in a sink that is refreshed, until a new one replaces one."""
+    """The first latent frames stay in the memory for good; in a sink that is refreshed, until new ones replace them."""
     run = _run(subject)
     sink = run.cache.layout.sink
     expect(sink > 0, "capability sink is declared, the layout has a sink of 0 latent frames")

@@ -93,7 +93,7 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
     "settings",
     [
         {"stream_batch": False},
-        {"official_quirks": False, "denoising_steps": [700, 500, 400, 200]},
+        {"official_quirks": True, "denoising_steps": [700, 500, 400, 200]},
         {"slots": 5, "sink": 2, "sink_threshold": -1},
         {"denoising_steps": [700]},
         {"chunk_latents": 2, "slots": 7},
@@ -118,8 +118,6 @@ def test_other_numbers_run_controlled_and_with_a_switch(settings):
     ("controls", "capability"),
     [
         ({"kv_policy": "with_hints"}, "clean_pass is unsupported"),
-        ({"reference_slots": 1}, "reference_slots is not implemented"),
-        ({"reanchor": {"every": 3, "source": "sink"}}, "reanchor is not implemented"),
     ],
 )
 def test_what_it_cannot_do_is_said(sd, controls, capability):

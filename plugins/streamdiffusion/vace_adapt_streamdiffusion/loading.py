@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from vace_adapt.contract import PipelineParts, WeightsSettings
 from vace_adapt.weights.parts import load_wan_parts
+from vace_adapt_streamdiffusion.live import check_model
 from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 
@@ -36,6 +38,7 @@ def load_parts(
         backbone=settings.backbone,
         draws=len(settings.denoising_steps),
         top_key="generator_ema" if settings.use_ema else None,
+        check=partial(check_model, settings=settings),
     )
     return dataclasses.replace(parts, **of_settings(settings))
 

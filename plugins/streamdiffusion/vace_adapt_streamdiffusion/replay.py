@@ -139,6 +139,7 @@ def _settings(golden: Golden) -> StreamDiffusionSettings:
             sink=golden.value("num_sink_tokens"),
             sink_threshold=golden.value("adapt_sink_threshold"),
             stream_batch=golden.value("mode") == "stream",
+            official_quirks=True,
             position_limit=refresh,
             position_refresh="official",
             noise_scale=golden.value("noise_scale"),
