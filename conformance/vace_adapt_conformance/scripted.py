@@ -18,7 +18,7 @@ from vace_adapt.contract import BlockInputs, Chunk, HintSource, ReferenceRoom
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.pipeline import Pipeline
 
-CLEAN, RECACHE, REBUILD = -1, -2, -3
+CLEAN, RECACHE, REBUILD, NEGATIVE = -1, -2, -3, -4
 """Numbers of the passes that are no denoise steps."""
 
 Source = Callable[[int, int], HintSource | None]
@@ -104,6 +104,9 @@ class ScriptedChunk:
     def denoising(self, step: int, sigma: float) -> HintSource | None:
         return self._run.ask(self.index, step, sigma)
 
+    def unconditional(self, step: int, sigma: float) -> HintSource | None:
+        return self._run.ask_negative(self.index)
+
     def keep(self, latents: Tensor) -> Tensor:
         self._run.estimates.append((self.index, latents.clone()))
         return self._run.script.keep(self.index, latents)
@@ -168,6 +171,11 @@ class Run:
         self.at(chunk, step)
         self.asked.append(Asked(chunk, step, sigma))
         return self.script.source(chunk, step)
+
+    def ask_negative(self, chunk: int) -> HintSource | None:
+        """The pass under the negative prompt is not counted as a step."""
+        self.at(chunk, NEGATIVE)
+        return self.script.source(chunk, NEGATIVE)
 
     def noise(self, chunk: int, number: int) -> Tensor:
         parts = self.pipe.parts
@@ -271,4 +279,5 @@ def _latest(changes: Mapping[int, Any], chunk: int, otherwise: Any) -> Any:
 
 
 def _name(step: int) -> str:
-    return {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring"}.get(step, f"step {step}")
+    names = {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring", NEGATIVE: "the negative prompt"}
+    return names.get(step, f"step {step}")

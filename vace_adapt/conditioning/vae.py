@@ -89,11 +89,13 @@ class EncoderStream:
     Args:
         codec: the VAE.
         zeros: the all-zero video of this stream's size.
+        restarts: whether every call begins a video of its own.
     """
 
-    def __init__(self, codec: VaeCodec, zeros: ZeroVideo) -> None:
+    def __init__(self, codec: VaeCodec, zeros: ZeroVideo, *, restarts: bool = False) -> None:
         self._codec = codec
         self._zeros = zeros
+        self._restarts = restarts
         self._state: State | None = None  # None while everything so far was zero
         self._latents = 0
 
@@ -109,6 +111,7 @@ class EncoderStream:
         Raises:
             InputError: T is not such a number.
         """
+        self._begin()
         frames = pixels.shape[2]
         lead = 1 if self._latents == 0 else 0
         if frames < 1 or (frames - lead) % 4:
@@ -126,6 +129,7 @@ class EncoderStream:
 
     def encode_zeros(self, latents: int) -> Tensor:
         """Continue with zero (mid-gray) frames: [B, C, latents, h, w]. Costs nothing while all so far was zero."""
+        self._begin()
         if self._state is None:
             start = self._latents
             self._latents += latents
@@ -137,6 +141,11 @@ class EncoderStream:
         """Forget what was given; go on as if all of it, and `latents` more latent frames, had been zero."""
         self._state = None
         self._latents += latents
+
+    def _begin(self) -> None:
+        """Forget the video so far, where every call has its own."""
+        if self._restarts:
+            self._state, self._latents = None, 0
 
 
 class ZeroVideo:

@@ -40,7 +40,8 @@ class PipelineParts:
         backbone: the sizes this model really has.
         vae: a diffusers `AutoencoderKLWan`, on `device`.
         text_encoder: see `TextEncoder`.
-        draws: noise draws a chunk uses, one for each denoise step.
+        draws: noise draws a chunk uses: one for each denoise step, or a single one where a deterministic solver takes
+            several steps from it.
         control_layers: of a tiny pipeline, the base blocks that receive hints; None gives it no control. Where control
             weights are read, they say it themselves.
         normalised_input: whether latents given to the base (references, a video to start from) are normalised with the
@@ -49,6 +50,7 @@ class PipelineParts:
         starts_from_video: whether the loop wants `Chunk.video`; core encodes it only then.
         chunks_at_once: how many chunks the loop works on at once where they have begun already (`Stream.waiting`); over
             1 only with capability ``stream_batch``.
+        solver_steps: denoise steps of a chunk, where they are not as many as its draws.
         trained: False for random weights; the command line says so.
         compiled: whether the blocks run under `torch.compile`; core sets it.
     """
@@ -66,8 +68,14 @@ class PipelineParts:
     normalised_input: bool = True
     starts_from_video: bool = False
     chunks_at_once: int = 1
+    solver_steps: int | None = None
     trained: bool = True
     compiled: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Denoise steps of a chunk."""
+        return self.draws if self.solver_steps is None else self.solver_steps
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,15 @@ class Chunk(Protocol):
         Steps of one chunk are asked for in order. A pass may have rows of several chunks, each at another step
         (``stream_batch``): every chunk's source is then called with its own B rows of the `BlockInputs`, and the hints
         of all are put together again by row; rows whose source is None get zeros.
+        """
+        ...
+
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        """Hints of the pass under the negative prompt that a step of classifier-free guidance takes besides
+        `denoising`; asked for right after it.
+
+        The control is in both passes, as in batch VACE, so that guidance strengthens the prompt and not the control. A
+        stream has one negative prompt. References in slots do not take part.
         """
         ...
 

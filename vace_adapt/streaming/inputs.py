@@ -230,7 +230,7 @@ class StreamInputs:
 
     def _composer(self, settings: ControlSettings, before: Sequence[Composer] = ()) -> Composer:
         engine = self.engine
-        steps, device = engine.parts.draws, str(engine.device)
+        steps, device = engine.parts.steps, str(engine.device)
         starts = engine.parts.starts_from_video
         return Composer(
             settings, self.shapes, self.batch, steps, device, engine.download, before, starts_from_video=starts

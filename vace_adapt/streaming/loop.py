@@ -102,4 +102,6 @@ class Loop:
         pixels = engine.hooks.decode(engine.parts, latents, index == 0, self._decode_state)
         if pixels is not None:
             return pixels
+        if self.shapes.time.restarts:
+            self._decoder = DecoderStream(engine.codec)
         return self._decoder.decode(engine.codec.denormalise(latents))

@@ -24,7 +24,7 @@ class SourceVideos:
         self._engine = engine
         self._shapes = shapes
         zeros = engine.codec.zero_video((batch, shapes.pixel_height, shapes.pixel_width))
-        self._stream = EncoderStream(engine.codec, zeros)
+        self._stream = EncoderStream(engine.codec, zeros, restarts=shapes.time.restarts)
         self._last: Tensor | None = None
 
     def __call__(self, chunk: int, pixels: Tensor | None) -> SourceVideo | None:
