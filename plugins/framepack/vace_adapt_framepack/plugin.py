@@ -104,3 +104,10 @@ def vace_stream(parts, stream):
     from vace_adapt_framepack.wan.loop import run_stream
 
     return run_stream(parts, stream)
+
+
+@hookimpl
+def vace_replay(path):
+    from vace_adapt_framepack.replay import replay
+
+    return replay(path)

@@ -15,7 +15,6 @@ from diffusers import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_helios import HeliosScheduler
 from torch import Tensor
 
-from vace_adapt_framepack.settings import FramePackSettings
 
 
 class Level(NamedTuple):
@@ -60,27 +59,30 @@ class FlowSolver:
         return made
 
 
-def helios_solver(settings: FramePackSettings, steps: int, tokens: int) -> FlowSolver:
-    """Helios' own solver: sigmas from 0.999, UniPC of order 2.
+def helios_solver(
+    steps: int, tokens: int, *, kind: str = "unipc", dynamic_shift: bool = False, time_shift: str = "exponential"
+) -> FlowSolver:
+    """Helios' own solver: noise levels from 0.999 on, UniPC of order 2.
 
     Args:
-        settings: of the pipeline.
         steps: denoise steps of a section.
         tokens: of a section; a dynamic shift depends on them.
+        kind: ``unipc`` or ``euler``.
+        dynamic_shift, time_shift: see `FramePackSettings`.
     """
     scheduler = HeliosScheduler(
         stages=1,
         stage_range=[0, 1],
-        scheduler_type=settings.solver,
-        use_dynamic_shifting=settings.dynamic_shift,
-        time_shift_type=settings.time_shift,
+        scheduler_type=kind,
+        use_dynamic_shifting=dynamic_shift,
+        time_shift_type=time_shift,
     )
     sigmas = np.linspace(0.999, 0.0, steps + 1)[:-1]
     mu = _line(tokens, 4096, 1.15)
     return FlowSolver(scheduler, {"num_inference_steps": steps, "sigmas": sigmas, "mu": mu, "device": "cpu"})
 
 
-def framepack_solver(settings: FramePackSettings, steps: int, tokens: int) -> FlowSolver:
+def framepack_solver(steps: int, tokens: int) -> FlowSolver:
     """FramePack's schedule on HunyuanVideo, solved by UniPC of order 3 (bh1).
 
     The shift grows with the section's tokens and ends at 7 (diffusers_helper/pipelines/k_diffusion_hunyuan.py).

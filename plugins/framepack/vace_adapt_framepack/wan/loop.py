@@ -90,14 +90,20 @@ def keeping(chunk: Chunk, noisy: Tensor, flow: Tensor, sigma: float) -> Tensor:
 def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     """Every section of a stream, one after another (`vace_stream`)."""
     settings, shapes = parts.settings, stream.shapes
-    solver = helios_solver(settings, parts.steps, settings.chunk_latents * shapes.frame_tokens)
+    solver = helios_solver(
+        parts.steps,
+        settings.chunk_latents * shapes.frame_tokens,
+        kind=settings.solver,
+        dynamic_shift=settings.dynamic_shift,
+        time_shift=settings.time_shift,
+    )
     layout = forward_layout(settings.chunk_latents, settings.history)
 
     def negative() -> Tensor:
         embeds = parts.text_encoder([settings.negative_prompt] * stream.batch)
         return embeds.to(parts.device, parts.dtype)
 
-    denoiser = HeliosDenoiser(parts.model, stream, layout)
+    denoiser = HeliosDenoiser(parts.model, stream.injecting, layout)
     loop = HeliosLoop(denoiser, solver, stream.cache, settings.guidance_scale, negative)
     for chunk in stream.chunks():
         yield loop.run(chunk)

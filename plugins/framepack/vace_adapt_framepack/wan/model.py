@@ -6,16 +6,19 @@ table of the output norm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import HeliosTransformer3DModel
 from torch import Tensor, nn
 
-from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, HintSource, Stream
+from vace_adapt.contract import Backbone, BlockInputs, BlockMap, BlockSite, HintSource
 from vace_adapt_framepack.history import Packed
 from vace_adapt_framepack.plan import SectionLayout
+
+Injecting = Callable[[HintSource | None], AbstractContextManager[None]]
 
 
 def helios_of(backbone: Backbone) -> HeliosTransformer3DModel:
@@ -49,13 +52,13 @@ class HeliosDenoiser:
 
     Args:
         model: the base.
-        stream: lets hints into it.
+        injecting: lets hints into it (`vace_adapt.contract.Stream.injecting`).
         layout: frame indices of every section.
     """
 
-    def __init__(self, model: nn.Module, stream: Stream, layout: SectionLayout) -> None:
+    def __init__(self, model: nn.Module, injecting: Injecting, layout: SectionLayout) -> None:
         self._model = model
-        self._stream = stream
+        self._injecting = injecting
         self._indices = {
             f"indices_{name}": torch.tensor([frames], device=next(model.parameters()).device)
             for name, frames in (
@@ -65,6 +68,12 @@ class HeliosDenoiser:
                 ("latents_history_long", layout.far),
             )
         }
+
+    @staticmethod
+    def bare(hints: HintSource | None) -> AbstractContextManager[None]:
+        """`injecting` of a model that nothing is attached to."""
+        assert hints is None
+        return nullcontext()
 
     def __call__(self, noisy: Tensor, timestep: Tensor, text: Tensor, packed: Packed, hints: HintSource | None) -> Tensor:
         """The flow of a section [B, C, F, h, w], in the model's dtype.
@@ -76,7 +85,7 @@ class HeliosDenoiser:
             packed: what it sees of the past.
             hints: what is added behind the blocks.
         """
-        with self._stream.injecting(hints):
+        with self._injecting(hints):
             flow: Tensor = self._model(
                 hidden_states=noisy,
                 timestep=timestep,
