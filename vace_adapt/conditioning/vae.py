@@ -67,6 +67,14 @@ class VaeCodec:
                 self._zeros = ZeroVideo(self, shape)
             return self._zeros
 
+    def encoder(self, shape: tuple[int, int, int], *, restarts: bool = False) -> EncoderStream:
+        """A video stream of [B, H, W] going in."""
+        return EncoderStream(self, self.zero_video(shape), restarts=restarts)
+
+    def decoder(self) -> DecoderStream:
+        """A stream of latents coming out."""
+        return DecoderStream(self)
+
     def encode_group(self, pixels: Tensor, state: State) -> Tensor:
         """One latent frame [B, 2C, 1, h, w] before the posterior, of 1 frame (first) or 4 frames (later)."""
         encoded: Tensor = self.vae.encoder(pixels, feat_cache=state, feat_idx=[0])

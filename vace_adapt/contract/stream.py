@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,8 +23,11 @@ class TextEncoder(Protocol):
         """Move the encoder."""
         ...
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """[B, text_len, text_dim]; rows past the prompt's own length are zero."""
+    def __call__(self, prompts: Sequence[str]) -> Any:
+        """[B, text_len, text_dim]; rows past the prompt's own length are zero.
+
+        A plugin without core's context path may give any one object with ``to(device, dtype)`` that its loop takes.
+        """
         ...
 
 
@@ -38,7 +41,7 @@ class PipelineParts:
         settings: the plugin's validated settings (an instance of what `vace_settings` names).
         device, dtype: of the base model.
         backbone: the sizes this model really has.
-        vae: a diffusers `AutoencoderKLWan`, on `device`.
+        vae: on `device`: a diffusers `AutoencoderKLWan`, or whatever `codec` takes.
         text_encoder: see `TextEncoder`.
         draws: noise draws a chunk uses: one for each denoise step, or a single one where a deterministic solver takes
             several steps from it.
@@ -50,6 +53,11 @@ class PipelineParts:
         starts_from_video: whether the loop wants `Chunk.video`; core encodes it only then.
         chunks_at_once: how many chunks the loop works on at once where they have begun already (`Stream.waiting`); over
             1 only with capability ``stream_batch``.
+        codec: makes of `vae` what core encodes and decodes with, in place of `vace_adapt.conditioning.vae.VaeCodec`: an
+            object with that class's ``normalise``, ``denormalise``, ``encoder`` and ``decoder``. A VAE other than
+            Wan2.1's needs one, and can have no VACE weights.
+        hinted_blocks: blocks that receive hints which the plugin's own context blocks make; None where core's do. The
+            plugin then reads ``weights.control`` itself.
         solver_steps: denoise steps of a chunk, where they are not as many as its draws.
         trained: False for random weights; the command line says so.
         compiled: whether the blocks run under `torch.compile`; core sets it.
@@ -68,6 +76,8 @@ class PipelineParts:
     normalised_input: bool = True
     starts_from_video: bool = False
     chunks_at_once: int = 1
+    codec: Callable[[Any], Any] | None = None
+    hinted_blocks: tuple[int, ...] | None = None
     solver_steps: int | None = None
     trained: bool = True
     compiled: bool = False

@@ -11,7 +11,6 @@ from torch import Tensor
 from vace_adapt.composition.composer import Composed
 from vace_adapt.composition.seam import paste
 from vace_adapt.conditioning.pixels import tensor_to_frames
-from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.streaming.engine import Engine
 
@@ -45,8 +44,8 @@ class SourceLatents:
     def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int) -> None:
         self._engine = engine
         self._shapes = shapes
-        zeros = engine.codec.zero_video((batch, shapes.pixel_height, shapes.pixel_width))
-        self._stream = EncoderStream(engine.codec, zeros, restarts=shapes.time.restarts)
+        size = (batch, shapes.pixel_height, shapes.pixel_width)
+        self._stream = engine.codec.encoder(size, restarts=shapes.time.restarts)
 
     def __call__(self, chunk: int, composed: Composed | None) -> Kept | None:
         """What is kept of a chunk; None where nothing is. Chunks come in order, each once.

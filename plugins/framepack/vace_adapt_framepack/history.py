@@ -62,9 +62,10 @@ class PackedHistory:
         self._frames = torch.zeros((batch, channels, sum(sizes), height, width), dtype=dtype, device=device)
 
     @classmethod
-    def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int, *, inverted: bool = False) -> PackedHistory:
+    def open(cls, parts: PipelineParts, shapes: ChunkShapes, batch: int) -> PackedHistory:
         """Allocate the memory of one stream."""
         shape, sizes = shapes.latent_shape(batch, 0), parts.settings.history
+        inverted = parts.settings.backend == "hunyuan" and parts.settings.sampling == "inverted"
         return cls(shape, sizes, inverted=inverted, dtype=parts.dtype, device=parts.device)
 
     def begin(self, start: Tensor | None = None) -> None:

@@ -29,7 +29,7 @@ INFO = PipelineInfo(
     upstream="lllyasviel/FramePack@97fe5dbe06ac1f337ece08935b1076a35eefeeb9; huggingface/diffusers@0.42.1",
     backbones={"14B": WAN_14B, "1.3B": WAN_1_3B, "hunyuan": HUNYUAN},
     video=NativeVideo(height=384, width=640, rate=24),
-    layouts={"helios": Injection.HOOKS},
+    layouts={"helios": Injection.HOOKS, "hunyuan": Injection.HOOKS, "hunyuan_official": Injection.HOOKS},
     capabilities={
         "sink": _FULL,
         "window": _FULL,
@@ -45,7 +45,7 @@ INFO = PipelineInfo(
         "reanchor": _never("there is no cache to rebuild: the history is the latents themselves"),
         "lora": _never("Helios' LoRA is part of its released weights, FramePack has none"),
     },
-    golden_formats=("helios_wan",),
+    golden_formats=("helios_wan", "framepack_hunyuan"),
 )
 
 
@@ -61,23 +61,33 @@ def vace_settings():
 
 @hookimpl
 def vace_load_pipeline(settings, weights, device, dtype, model, layout):
-    from vace_adapt_framepack.wan.loading import load_parts
+    if settings.backend == "hunyuan":
+        from vace_adapt_framepack.hunyuan.loading import load_parts
+    else:
+        from vace_adapt_framepack.wan.loading import load_parts
 
     return load_parts(settings, weights, device, dtype, model, layout)
 
 
 @hookimpl
 def vace_tiny_pipeline(settings, seed):
-    from vace_adapt_framepack.wan.tiny import tiny_parts
+    if settings.backend == "hunyuan":
+        from vace_adapt_framepack.hunyuan.tiny import tiny_parts
+    else:
+        from vace_adapt_framepack.wan.tiny import tiny_parts
 
     return tiny_parts(settings, seed)
 
 
 @hookimpl
 def vace_locate_blocks(model, layout):
-    from vace_adapt_framepack.wan.model import helios_blocks
+    if layout == "helios":
+        from vace_adapt_framepack.wan.model import helios_blocks
 
-    return helios_blocks(model)
+        return helios_blocks(model)
+    from vace_adapt_framepack.hunyuan.model import hunyuan_blocks
+
+    return hunyuan_blocks(model)
 
 
 @hookimpl
@@ -87,9 +97,12 @@ def vace_wrap_attention(attend):
 
 @hookimpl
 def vace_chunk_shapes(parts, height, width):
-    latents = parts.settings.chunk_latents
-    time = TimeMap(latents, latents, parts.backbone.stride[0], restarts=True)
-    return ChunkShapes.of(parts.backbone, time, height, width)
+    settings, stride = parts.settings, parts.backbone.stride[0]
+    latents = settings.chunk_latents
+    if settings.backend == "wan":
+        return ChunkShapes.of(parts.backbone, TimeMap(latents, latents, stride, restarts=True), height, width)
+    most = 1 + latents * settings.sections if settings.sampling == "inverted" else None
+    return ChunkShapes.of(parts.backbone, TimeMap(1 + latents, latents, stride), height, width, max_latents=most)
 
 
 @hookimpl
@@ -101,7 +114,10 @@ def vace_cache_ops(parts, shapes, batch):
 
 @hookimpl
 def vace_stream(parts, stream):
-    from vace_adapt_framepack.wan.loop import run_stream
+    if parts.settings.backend == "hunyuan":
+        from vace_adapt_framepack.hunyuan.loop import run_stream
+    else:
+        from vace_adapt_framepack.wan.loop import run_stream
 
     return run_stream(parts, stream)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from vace_adapt.contract import Comparison
 from vace_adapt.parity.golden import read_golden
+from vace_adapt_framepack.hunyuan.replay import replay_hunyuan
 from vace_adapt_framepack.wan.replay import replay_helios
 
 
 def replay(path: Path) -> Comparison:
     """See the hook `vace_replay`."""
-    return replay_helios(read_golden(path))
+    golden = read_golden(path)
+    return replay_helios(golden) if golden.pipeline == "helios_wan" else replay_hunyuan(golden)

@@ -45,6 +45,9 @@ class FramePackSettings(PipelineSettings):
         end_image: of ``inverted``: file of the picture that a video ends with.
         keyframes: of ``inverted``: files of pictures by section in time; each stands where the end image stands, behind
             its section.
+        strength: of ``hunyuan``: below 1 a section starts from the video that is fed for it, noised to this level.
+        context_scale: of ``hunyuan``: scale of the hints of its own context blocks.
+        image_encoder: of ``hunyuan``: folder or hub id of SigLIP, which sees the start image.
         backbone: sizes of the base model.
     """
 
@@ -64,6 +67,9 @@ class FramePackSettings(PipelineSettings):
     start_image: str | None = None
     end_image: str | None = None
     keyframes: dict[Annotated[int, Field(ge=0)], str] = Field(default_factory=dict)
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+    context_scale: Annotated[float, Field(ge=0, le=100)] = 1.0
+    image_encoder: str | None = None
     backbone: Backbone | None = None
 
     @field_validator("history")

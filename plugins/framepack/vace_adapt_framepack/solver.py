@@ -1,4 +1,4 @@
-"""Solvers of the flow from noise to latents: diffusers' schedulers, run one section at a time.
+"""Solvers of the flow from noise to latents, run one section at a time: diffusers' for Helios, an own one for FramePack.
 
 The schedule is fixed before the first step and kept on the CPU, so that no step waits for the device.
 """
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from diffusers import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_helios import HeliosScheduler
 from torch import Tensor
 
@@ -82,27 +81,16 @@ def helios_solver(
     return FlowSolver(scheduler, {"num_inference_steps": steps, "sigmas": sigmas, "mu": mu, "device": "cpu"})
 
 
-def framepack_solver(steps: int, tokens: int) -> FlowSolver:
-    """FramePack's schedule on HunyuanVideo, solved by UniPC of order 3 (bh1).
+def framepack_solver(steps: int, tokens: int, strength: float = 1.0) -> UniPc:
+    """FramePack's schedule on HunyuanVideo (diffusers_helper/pipelines/k_diffusion_hunyuan.py).
 
-    The shift grows with the section's tokens and ends at 7 (diffusers_helper/pipelines/k_diffusion_hunyuan.py).
+    Args:
+        steps: denoise steps of a section.
+        tokens: of a section; the shift grows with them, up to 7.
+        strength: what all noise levels are multiplied with.
     """
     mu = min(_line(tokens, 4096, 1.15), math.log(7.0))
-    return unipc_solver(shifted(np.linspace(1.0, 0.0, steps + 1)[:-1], mu))
-
-
-def unipc_solver(sigmas: Sequence[float] | np.ndarray[Any, Any]) -> FlowSolver:
-    """UniPC of order 3 (bh1) over given noise levels."""
-    scheduler = _GivenSigmas(
-        solver_order=3,
-        solver_type="bh1",
-        prediction_type="flow_prediction",
-        use_flow_sigmas=True,
-        lower_order_final=True,
-        final_sigmas_type="zero",
-    )
-    levels = torch.as_tensor(np.asarray(sigmas, dtype=np.float64))
-    return FlowSolver(scheduler, {"levels": levels})
+    return UniPc(strength * shifted(np.linspace(1.0, 0.0, steps + 1)[:-1], mu))
 
 
 def shifted(sigmas: np.ndarray[Any, Any], mu: float) -> np.ndarray[Any, Any]:
@@ -110,13 +98,71 @@ def shifted(sigmas: np.ndarray[Any, Any], mu: float) -> np.ndarray[Any, Any]:
     return math.exp(mu) / (math.exp(mu) + (1 / sigmas - 1))
 
 
-class _GivenSigmas(UniPCMultistepScheduler):
-    """Takes its noise levels as they are: diffusers' class would compute others, or round timesteps to integers."""
+class UniPc:
+    """UniPC for a flow, multistep with corrector, order 3, B(h) = h (Zhao et al., UniPC, NeurIPS 2023, section 3).
 
-    def set_timesteps(self, levels: Tensor) -> None:
-        super().set_timesteps(len(levels))
-        self.timesteps = (levels * 1000.0).float()
-        self.sigmas = torch.cat([levels, torch.zeros(1, dtype=levels.dtype)]).float()
+    In l = -log(sigma) the flow is d(x)/dl = clean - x, so a step is exact for a clean estimate that is constant, and its
+    differences to earlier estimates give the higher orders. The last estimate is the result: what lies at level 0 is
+    never asked for.
+
+    Args:
+        sigmas: noise levels in (0, 1], falling.
+
+    Attributes:
+        levels: the steps of every section.
+    """
+
+    ORDER = 3
+
+    def __init__(self, sigmas: Sequence[float] | np.ndarray[Any, Any]) -> None:
+        self.levels = [Level(1000.0 * float(sigma), float(sigma)) for sigma in sigmas]
+        self._logs = [-math.log(level.sigma) for level in self.levels]
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a section."""
+        self._estimates: list[Tensor] = []  # the newest last
+        self._behind: Tensor | None = None  # latents at the level of the newest
+        self._order = 0
+
+    def step(self, step: int, flow: Tensor, noisy: Tensor) -> Tensor:
+        """Latents at the next noise level, or finished ones; see `FlowSolver.step`."""
+        clean = noisy - self.levels[step].sigma * flow
+        if step + 1 == len(self.levels):
+            return clean
+        if self._behind is not None:
+            noisy = self._moved(self._behind, step - 1, clean)
+        self._estimates = [*self._estimates[1 - self.ORDER :], clean]
+        self._behind = noisy
+        self._order = len(self._estimates)
+        return self._moved(noisy, step)
+
+    def _moved(self, noisy: Tensor, step: int, corrector: Tensor | None = None) -> Tensor:
+        """Latents moved from the level of `step` to the next one, by the estimates up to `step`; and by the one at the
+        next level, where it is known.
+        """
+        distance = self._logs[step + 1] - self._logs[step]
+        newest = self._estimates[-1]
+        ratios = [(self._logs[step - k] - self._logs[step]) / distance for k in range(1, self._order)]
+        slopes = [(self._estimates[-1 - k] - newest) / ratio for k, ratio in enumerate(ratios, start=1)]
+        if corrector is not None:
+            ratios, slopes = [*ratios, 1.0], [*slopes, corrector - newest]
+        moved = math.exp(-distance) * noisy - math.expm1(-distance) * newest
+        for weight, slope in zip(_weights(ratios, -distance), slopes, strict=True):
+            moved = moved + distance * weight * slope
+        return moved
+
+
+def _weights(ratios: Sequence[float], h: float) -> list[float]:
+    """How much each slope counts, so that polynomials are followed exactly; 1/2 for a single one."""
+    if len(ratios) == 1:
+        return [0.5]
+    phi, right = math.expm1(h) / h - 1, []
+    for k in range(1, len(ratios) + 1):
+        right.append(phi * math.factorial(k) / h)
+        phi = phi / h - 1 / math.factorial(k + 1)
+    powers = np.array([[ratio**k for ratio in ratios] for k in range(len(ratios))])
+    return [float(weight) for weight in np.linalg.solve(powers, np.array(right))] if ratios else []
 
 
 def _line(tokens: int, most: int, highest: float) -> float:

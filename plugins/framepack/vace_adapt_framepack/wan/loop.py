@@ -61,7 +61,7 @@ class HeliosLoop:
         self._solver.begin()
         for step, (timestep, sigma) in enumerate(self._solver.levels):
             flow = self._flow(chunk, step, sigma, noisy.to(noise.dtype), timestep, packed)
-            noisy = self._solver.step(step, keeping(chunk, noisy, flow, sigma), noisy)
+            noisy = self._solver.step(step, keeping(chunk.keep, noisy, flow, sigma), noisy)
         finished = chunk.keep(noisy.to(noise.dtype))
         if self._history.end == 0:
             self._history.keep_start(finished[:, :, :1])
@@ -80,10 +80,10 @@ class HeliosLoop:
         return without + self._guidance * (flow - without)
 
 
-def keeping(chunk: Chunk, noisy: Tensor, flow: Tensor, sigma: float) -> Tensor:
+def keeping(keep: Callable[[Tensor], Tensor], noisy: Tensor, flow: Tensor, sigma: float) -> Tensor:
     """The flow, changed so that it leads to what must be kept (`vace_adapt.contract.Chunk.keep`)."""
     clean = noisy - sigma * flow
-    kept = chunk.keep(clean)
+    kept = keep(clean)
     return flow if kept is clean else (noisy - kept) / sigma
 
 

@@ -21,6 +21,12 @@ from vace_adapt_framepack.plan import SectionLayout
 Injecting = Callable[[HintSource | None], AbstractContextManager[None]]
 
 
+def bare(hints: HintSource | None) -> AbstractContextManager[None]:
+    """`Injecting` of a model that nothing is attached to."""
+    assert hints is None
+    return nullcontext()
+
+
 def helios_of(backbone: Backbone) -> HeliosTransformer3DModel:
     """A model of these sizes, with fresh weights."""
     own = 2 * (backbone.head_dim // 6)
@@ -68,12 +74,6 @@ class HeliosDenoiser:
                 ("latents_history_long", layout.far),
             )
         }
-
-    @staticmethod
-    def bare(hints: HintSource | None) -> AbstractContextManager[None]:
-        """`injecting` of a model that nothing is attached to."""
-        assert hints is None
-        return nullcontext()
 
     def __call__(self, noisy: Tensor, timestep: Tensor, text: Tensor, packed: Packed, hints: HintSource | None) -> Tensor:
         """The flow of a section [B, C, F, h, w], in the model's dtype.

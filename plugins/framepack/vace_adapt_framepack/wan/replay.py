@@ -21,7 +21,7 @@ from vace_adapt_framepack.history import Packed, PackedHistory
 from vace_adapt_framepack.plan import SectionLayout, forward_layout
 from vace_adapt_framepack.solver import helios_solver
 from vace_adapt_framepack.wan.loop import HeliosLoop
-from vace_adapt_framepack.wan.model import HeliosDenoiser, helios_blocks
+from vace_adapt_framepack.wan.model import HeliosDenoiser, bare, helios_blocks
 
 CPU = torch.device("cpu")
 Rows = list[tuple[str, float]]
@@ -62,7 +62,7 @@ def _forward(golden: Golden, model: HeliosTransformer3DModel, attachment: Attach
         far=indices["indices_latents_history_long"],
     )
     rows: Rows = [("frame indices", _equal(layout, forward_layout(golden.value("chunk"), _history(golden))))]
-    hints, injecting = None, HeliosDenoiser.bare
+    hints, injecting = None, bare
     if attachment is not None:
         source, made = _made_anew(golden, model), {}
 
@@ -98,7 +98,7 @@ def _sections(golden: Golden, model: HeliosTransformer3DModel, attachment: Attac
     expected = torch.tensor([golden.value("timesteps"), golden.value("sigmas")[:steps]], dtype=torch.float64).T
     rows: Rows = [("schedule", max_error(levels, expected))]
     history = PackedHistory(tuple(first.shape), _history(golden), dtype=torch.float32, device=CPU)
-    injecting = HeliosDenoiser.bare if attachment is None else attachment.running
+    injecting = bare if attachment is None else attachment.running
     loop = HeliosLoop(HeliosDenoiser(model, injecting, layout), solver, history, 1.0, lambda: first)
     for index in range(golden.value("sections")):
         chunk = HeliosChunk(golden, index, index * frames, "a", index == 0, steps)
