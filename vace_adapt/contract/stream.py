@@ -90,7 +90,8 @@ class PipelineParts:
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """The video that was fed for a chunk, for a base that starts from it.
+    """The video that was fed for a chunk, for a base that starts from it, or for a plugin's own context blocks
+    (`PipelineParts.hinted_blocks`): these get it as VACE is shown it.
 
     Attributes:
         latents: [B, C, F, h, w] in the base's dtype, normalised where `PipelineParts.normalised_input` says so.

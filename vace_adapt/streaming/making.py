@@ -156,7 +156,9 @@ class ChunkMaker:
         rebuilt = {} if self._reanchoring is None else self._reanchoring.before(index, taken.anchored)
         video = None
         if self._videos is not None and self.composer is not None:
-            video = self._videos(index, self.composer.video(taken.given))
+            shown = None if composed is None else composed.frames
+            own_blocks = self._engine.parts.hinted_blocks is not None
+            video = self._videos(index, shown if own_blocks else self.composer.video(taken.given))
         assert self.prompt is not None
         chunk = SessionChunk(
             self._engine.parts,
