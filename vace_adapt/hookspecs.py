@@ -239,9 +239,9 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
     :param parts: what was loaded.
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
         forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.unconditional(step, sigma)``,
-        ``chunk.clean_pass(sigma)``, ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Where the ``references``
-        of what it gets are not None, its self-attention sees them, too (capability ``reference_slots``, see
-        `SlotReferences`). Every estimate of the finished latents goes through ``chunk.keep(latents)`` (capability
+        ``chunk.clean_pass(sigma)``, ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model
+        does. Where the ``references`` of what it gets are not None, its self-attention sees them, too (capability
+        ``reference_slots``, see `SlotReferences`). Every estimate of the finished latents goes through ``chunk.keep(latents)`` (capability
         ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
         ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
         declared).

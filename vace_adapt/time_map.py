@@ -4,8 +4,8 @@ The causal video VAE of Wan2.1 encodes the first pixel frame alone and every lat
 together: latent 0 is frame 0, latent k is frames ``4k-3 .. 4k`` (``1 + 4n`` frames make ``1 + n`` latents). The same
 rule holds for control, masks and output, so every pixel frame belongs to exactly one latent and to exactly one chunk.
 
-Some base models encode and decode every chunk alone, as a video of its own (Helios). There the rule begins anew with each
-chunk: its first latent is one frame, and a chunk of F latents is ``4F-3`` frames, whichever chunk it is.
+Some base models encode and decode every chunk alone, as a video of its own (Helios). There the rule begins anew with
+each chunk: its first latent is one frame, and a chunk of F latents is ``4F-3`` frames, whichever chunk it is.
 """
 
 from __future__ import annotations

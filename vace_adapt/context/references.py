@@ -142,9 +142,7 @@ class ReferenceRows:
             for name, tensor in zip(("key", "value"), layer, strict=True)
         }
 
-    def _compute(
-        self, key: int | str, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation
-    ) -> None:
+    def _compute(self, key: int | str, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
         with eagerly(self._path.compiled):
             for _ in self._advance(sigma, inputs, text, rotation, self._reserved(key)):
                 pass

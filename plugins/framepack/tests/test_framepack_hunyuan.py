@@ -24,7 +24,9 @@ SIZE = {"height": 32, "width": 48}
 
 
 def opened(**settings):
-    return load_pipeline("framepack", seed=0, device="cpu", dtype="float32", settings={"backend": "hunyuan", "steps": 2, **settings})
+    return load_pipeline(
+        "framepack", seed=0, device="cpu", dtype="float32", settings={"backend": "hunyuan", "steps": 2, **settings}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +129,12 @@ def test_context_files(tmp_path, pipe):
 
 def test_wan_vace_weights_are_refused(tmp_path):
     save_file(tiny_context_path(0).state_dict(), tmp_path / "vace.safetensors")
-    with pytest.raises(CheckpointError, match=r"VACE weights of Wan2.1, width 48: .* has width 3072.*pipeline.backend=wan can"):
-        load_pipeline("framepack", settings={"backend": "hunyuan"}, weights={"control": str(tmp_path / "vace.safetensors")})
+    with pytest.raises(
+        CheckpointError, match=r"VACE weights of Wan2.1, width 48: .* has width 3072.*pipeline.backend=wan can"
+    ):
+        load_pipeline(
+            "framepack", settings={"backend": "hunyuan"}, weights={"control": str(tmp_path / "vace.safetensors")}
+        )
 
 
 def test_sites_of_the_vace_patterns():
@@ -153,7 +159,9 @@ def pictures(tmp_path):
 
 def test_the_start_image_is_the_first_frame(pictures, pipe):
     made = latents(stream(opened(start_image=pictures["red"]), 1, control=False))
-    expected = pipe.codec.normalise(pipe.codec.encode(torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1, 1).expand(1, 3, 1, 32, 48)))
+    expected = pipe.codec.normalise(
+        pipe.codec.encode(torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1, 1).expand(1, 3, 1, 32, 48))
+    )
     assert torch.allclose(made[0][:, :, :1], expected, atol=1e-5)
     assert distance([made[0][:, :, 1:]], [stream(pipe, 1, control=False)[0].latents[:, :, 1:]]) > 1e-4
 

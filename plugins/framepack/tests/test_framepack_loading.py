@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from vace_adapt import load_pipeline
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, tiny_context_path, tiny_vae
 from vace_adapt.errors import CheckpointError, SettingsError
+from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.wan.loading import PACKING, pooled_packing
 from vace_adapt_framepack.wan.model import helios_of
 from vace_adapt_framepack.wan.tiny import tiny_parts
-from vace_adapt_framepack.settings import FramePackSettings
 
 SIZES = {"backbone": TINY.model_dump(), "steps": 1, "guidance": 1.0}
 
@@ -44,7 +44,13 @@ def weights(folder, **changed):
 
 def load(folder, settings=SIZES, *, model=None, layout=None, **changed):
     return load_pipeline(
-        "framepack", weights=weights(folder, **changed), settings=settings, model=model, layout=layout, device="cpu", dtype="float32"
+        "framepack",
+        weights=weights(folder, **changed),
+        settings=settings,
+        model=model,
+        layout=layout,
+        device="cpu",
+        dtype="float32",
     )
 
 
@@ -89,14 +95,18 @@ def test_another_width_is_refused(folder):
 
 
 def test_what_is_not_given_is_named(folder):
-    with pytest.raises(CheckpointError, match="weights.vae is not given: FramePack on Wan needs base, vae and text_encoder"):
+    with pytest.raises(
+        CheckpointError, match="weights.vae is not given: FramePack on Wan needs base, vae and text_encoder"
+    ):
         load(folder, vae=None)
     with pytest.raises(CheckpointError, match="Helios' LoRA is part of its released weights"):
         load(folder, lora="x.pt")
 
 
 def test_another_live_model_is_refused(folder):
-    with pytest.raises(CheckpointError, match="a Linear, does not have layout 'helios': it is no HeliosTransformer3DModel"):
+    with pytest.raises(
+        CheckpointError, match="a Linear, does not have layout 'helios': it is no HeliosTransformer3DModel"
+    ):
         load(folder, base=None, model=torch.nn.Linear(1, 1), layout="helios")
 
 
@@ -106,7 +116,10 @@ def test_another_live_model_is_refused(folder):
         ({"history": [15, 2, 1]}, "4x needs a multiple of 4 latent frames"),
         ({"start_image": "a.png"}, "of backend hunyuan: give VACE keyframes instead"),
         ({"backend": "hunyuan", "end_image": "a.png"}, "need sampling inverted"),
-        ({"backend": "hunyuan", "sampling": "inverted", "keyframes": {4: "a.png"}}, "there is no section 4, a video has 4"),
+        (
+            {"backend": "hunyuan", "sampling": "inverted", "keyframes": {4: "a.png"}},
+            "there is no section 4, a video has 4",
+        ),
     ],
 )
 def test_settings_that_cannot_work(settings, text):

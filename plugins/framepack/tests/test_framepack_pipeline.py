@@ -16,7 +16,13 @@ NEGATIVE = "blurry, gray"
 
 
 def streamed(**settings):
-    pipe = load_pipeline("framepack", seed=0, device="cpu", dtype="float32", settings={"steps": STEPS, "negative_prompt": NEGATIVE, **settings})
+    pipe = load_pipeline(
+        "framepack",
+        seed=0,
+        device="cpu",
+        dtype="float32",
+        settings={"steps": STEPS, "negative_prompt": NEGATIVE, **settings},
+    )
     with pipe.stream("a red ball", height=32, width=48, seed=3, num_frames=33 * SECTIONS) as session:
         return pipe, [chunk.latents.clone() for chunk in session]
 
@@ -26,7 +32,9 @@ def of_diffusers(pipe, monkeypatch, guidance, **scheduler):
     """Cumulative latents of the real pipeline, with the stream's noise."""
     scheduler = HeliosScheduler(stages=1, stage_range=[0, 1], **scheduler)
     parts = pipe.parts
-    real = HeliosPipeline(tokenizer=None, text_encoder=None, transformer=parts.model, vae=parts.vae, scheduler=scheduler)
+    real = HeliosPipeline(
+        tokenizer=None, text_encoder=None, transformer=parts.model, vae=parts.vae, scheduler=scheduler
+    )
     real.set_progress_bar_config(disable=True)
     noise = iter(draw([3], "chunk", i, (16, 9, 4, 6)) for i in range(SECTIONS))
     monkeypatch.setattr(real, "prepare_latents", lambda *args, **options: next(noise))

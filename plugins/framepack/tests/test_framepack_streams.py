@@ -80,7 +80,7 @@ def test_hints_touch_only_the_rows_of_the_section(pipe):
 
 def test_history_tokens_are_those_of_the_bare_base(pipe):
     """Whatever steers a section, the history that enters block 0 is embedded from the latents alone."""
-    plain, made = watched(pipe, sections=2)
+    _, made = watched(pipe, sections=2)
     held = made[0].latents
     with pipe.stream("a red ball", seed=0, num_frames=66, **SIZE) as session:
         session.feed(frames(66), last=True)
@@ -91,7 +91,12 @@ def test_history_tokens_are_those_of_the_bare_base(pipe):
 
 def test_references_and_controls_change_no_size(pipe):
     sizes = set()
-    for options in ({"control": False}, {}, {"references": [picture()]}, {"references": [picture(i) for i in range(3)]}):
+    for options in (
+        {"control": False},
+        {},
+        {"references": [picture()]},
+        {"references": [picture(i) for i in range(3)]},
+    ):
         watch, made = watched(pipe, sections=2, **options)
         sizes.add((tuple(entry[1].shape for entry in watch.entered), tuple(tuple(c.latents.shape) for c in made)))
     assert len(sizes) == 1

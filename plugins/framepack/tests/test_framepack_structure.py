@@ -64,7 +64,13 @@ def test_without_history_it_is_wan_vace(helios, scale):
     vace = WanVACETransformer3DModel(**WAN, vace_layers=list(TINY_CONTROL_LAYERS), vace_in_channels=96).eval()
     vace.load_state_dict({**wan_names(helios), **path.state_dict()})
     given, control = inputs(), torch.randn(2, 96, 9, 4, 6)
-    stream = ContextStream(path, helios.patch_embedding, RotaryGrid(TINY.head_dim, (2, 3), torch.device("cpu")), "joint", HintScale(control=scale))
+    stream = ContextStream(
+        path,
+        helios.patch_embedding,
+        RotaryGrid(TINY.head_dim, (2, 3), torch.device("cpu")),
+        "joint",
+        HintScale(control=scale),
+    )
     source = ChunkContext(stream, (2, 9), control, lambda: torch.zeros_like(control)).source(0, 0.5)
     attachment = Attachment(helios, helios_blocks(helios), TINY_CONTROL_LAYERS)
     try:

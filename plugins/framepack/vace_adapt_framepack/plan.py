@@ -1,7 +1,7 @@
 """Which sections a video is made of, in which order, and at which frame indices the model sees what.
 
-A section is what is denoised at once. Besides its noisy latent frames the model sees clean ones: the start frame and the
-nearest frame as they are (1x), two more at half and sixteen more at a quarter of the resolution in time, height and
+A section is what is denoised at once. Besides its noisy latent frames the model sees clean ones: the start frame and
+the nearest frame as they are (1x), two more at half and sixteen more at a quarter of the resolution in time, height and
 width (2x, 4x). Every frame has an index, from which its rotary position is made.
 
 Facts: lllyasviel/FramePack demo_gradio_f1.py (``forward``), demo_gradio.py (``inverted``), and diffusers

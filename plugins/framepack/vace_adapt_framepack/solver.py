@@ -1,4 +1,4 @@
-"""Solvers of the flow from noise to latents, run one section at a time: diffusers' for Helios, an own one for FramePack.
+"""Solvers of the flow from noise to latents: diffusers' for Helios, an own one for FramePack.
 
 The schedule is fixed before the first step and kept on the CPU, so that no step waits for the device.
 """
@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from diffusers.schedulers.scheduling_helios import HeliosScheduler
 from torch import Tensor
-
 
 
 class Level(NamedTuple):
@@ -101,9 +99,9 @@ def shifted(sigmas: np.ndarray[Any, Any], mu: float) -> np.ndarray[Any, Any]:
 class UniPc:
     """UniPC for a flow, multistep with corrector, order 3, B(h) = h (Zhao et al., UniPC, NeurIPS 2023, section 3).
 
-    In l = -log(sigma) the flow is d(x)/dl = clean - x, so a step is exact for a clean estimate that is constant, and its
-    differences to earlier estimates give the higher orders. The last estimate is the result: what lies at level 0 is
-    never asked for.
+    In l = -log(sigma) the flow is d(x)/dl = clean - x, so a step is exact for a clean estimate that is constant, and
+    its differences to earlier estimates give the higher orders. The last estimate is the result: what lies at level 0
+    is never asked for.
 
     Args:
         sigmas: noise levels in (0, 1], falling.

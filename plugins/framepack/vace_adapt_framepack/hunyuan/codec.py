@@ -1,7 +1,9 @@
-"""HunyuanVideo's VAE as core needs it. Its group norms see all frames of a call, so a stream of it is no exact
-continuation: a section is encoded behind the last frame before it, and decoded behind the section before it, as FramePack
-itself decodes (lllyasviel/FramePack demo_gradio_f1.py). Upstream then fades the 33 frames that two sections share into one
-another; frames that a stream has handed out are not changed any more.
+"""HunyuanVideo's VAE as core needs it.
+
+Its group norms see all frames of a call, so a stream of it is no exact continuation. A section is encoded behind the
+last frame before it, and decoded behind the section before it, as FramePack itself decodes (lllyasviel/FramePack
+demo_gradio_f1.py). Upstream then fades the 33 frames that two sections share into one another; frames that a stream has
+handed out are not changed any more.
 """
 
 from __future__ import annotations

@@ -189,4 +189,3 @@ def _given(part: str, source: str | None, section: str = "weights") -> str:
             "weights.text_encoder and pipeline.image_encoder"
         )
     return source
-

@@ -1,8 +1,7 @@
 """FramePack's two loops: ``f1`` makes a video from its start, ``inverted`` all sections of it from its end.
 
-In own words after lllyasviel/FramePack demo_gradio_f1.py and demo_gradio.py (``worker``). With a section the start frame,
-the nearest frame, and more of the history go into the model; a picture that stands behind a section takes the place of
-the nearest frame (end image, keyframes).
+In own words after lllyasviel/FramePack demo_gradio_f1.py and demo_gradio.py (``worker``). A picture that stands behind a
+section (end image, keyframes) takes the place of the nearest frame.
 """
 
 from __future__ import annotations
@@ -166,8 +165,8 @@ def _all_at_once(stream: Stream, sections: int) -> Generator[list[Chunk]]:
             found.append(next(chunks))
         if len(found) < sections:
             raise SessionError(
-                f"sampling inverted makes all {sections} sections of a video from its end, and {len(found)} of them can "
-                "begin: feed the frames of all of them before the first is asked for, or set pipeline.sections"
+                f"sampling inverted makes all {sections} sections of a video from its end, and {len(found)} of them "
+                "can begin: feed the frames of all of them before the first is asked for, or set pipeline.sections"
             )
         yield found
 

@@ -74,9 +74,7 @@ def _forward(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, inj
         planned = forward_layout(frames, history)
     else:
         planned = inverted_layout(frames, golden.value("padding_sections"), history)
-    prompt = HunyuanPrompt(
-        given("encoder_hidden_states"), given("encoder_attention_mask"), given("pooled_projections")
-    )
+    prompt = HunyuanPrompt(given("encoder_hidden_states"), given("encoder_attention_mask"), given("pooled_projections"))
     packed = Packed(given("clean_latents"), given("clean_latents_2x"), given("clean_latents_4x"))
     guidance = float(given("guidance")) / 1000
     denoiser = HunyuanDenoiser(model, "hunyuan", injecting, given("image_embeddings"), guidance)

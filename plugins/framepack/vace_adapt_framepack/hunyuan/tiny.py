@@ -49,7 +49,12 @@ def tiny_parts(settings: FramePackSettings, seed: int) -> HunyuanParts:
     """See the hook `vace_tiny_pipeline`. Its context blocks are those of a fresh control: they add nothing."""
     model = seeded(tiny_model, seed, "base")
     sizes = SiglipVisionConfig(
-        hidden_size=_IMAGE, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=16
+        hidden_size=_IMAGE,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
     )
     images = seeded(lambda: SiglipVisionModel(sizes), seed, "images")
     return HunyuanParts(

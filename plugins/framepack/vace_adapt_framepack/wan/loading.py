@@ -22,7 +22,7 @@ from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.wan.model import helios_of
 
 PACKING = {"patch_short": 1, "patch_mid": 2, "patch_long": 4}
-"""Convolutions of the packed history, and how many frames, rows and columns of tokens one of their tokens stands for."""
+"""Convolutions of the packed history, and how many frames, rows and columns of tokens a token of theirs stands for."""
 
 
 def load_parts(
@@ -80,7 +80,7 @@ def load_helios(
     trained = [part for part in PACKING if f"{part}.weight" in names]
     if settings.packing == "trained" and not trained:
         raise CheckpointError(
-            f"{checkpoint.path} has no packing convolutions ({', '.join(PACKING)}): it is a plain Wan2.1 and no Helios. "
+            f"{checkpoint.path} has no packing convolutions ({', '.join(PACKING)}): it is a plain Wan2.1, no Helios. "
             "packing=pooled makes them of its patch embedding (experimental: it was never trained to see them)"
         )
     if settings.packing == "pooled":

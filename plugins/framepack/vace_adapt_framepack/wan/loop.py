@@ -68,9 +68,7 @@ class HeliosLoop:
         self._history.push(finished)
         return finished
 
-    def _flow(
-        self, chunk: Chunk, step: int, sigma: float, noisy: Tensor, timestep: float, packed: Packed
-    ) -> Tensor:
+    def _flow(self, chunk: Chunk, step: int, sigma: float, noisy: Tensor, timestep: float, packed: Packed) -> Tensor:
         """The flow of a step, guided."""
         time = torch.full((noisy.shape[0],), timestep, dtype=torch.float32, device=noisy.device)
         flow = self._denoiser(noisy, time, chunk.text, packed, chunk.denoising(step, sigma))

@@ -1,7 +1,7 @@
 """diffusers' `HeliosTransformer3DModel` as a base: its sizes, its blocks, its call.
 
-With no history it is Wan2.1, tensor by tensor and bit by bit but for rounding; its tensors have Wan2.1's names, save the
-table of the output norm.
+With no history it computes what Wan2.1 computes, and its tensors have Wan2.1's names, save the table of the output
+norm.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class HeliosDenoiser:
             )
         }
 
-    def __call__(self, noisy: Tensor, timestep: Tensor, text: Tensor, packed: Packed, hints: HintSource | None) -> Tensor:
+    def __call__(
+        self, noisy: Tensor, timestep: Tensor, text: Tensor, packed: Packed, hints: HintSource | None
+    ) -> Tensor:
         """The flow of a section [B, C, F, h, w], in the model's dtype.
 
         Args:
