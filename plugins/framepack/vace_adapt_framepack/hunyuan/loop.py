@@ -1,7 +1,7 @@
 """FramePack's two loops: ``f1`` makes a video from its start, ``inverted`` all sections of it from its end.
 
-In own words after lllyasviel/FramePack demo_gradio_f1.py and demo_gradio.py (``worker``). A picture that stands behind a
-section (end image, keyframes) takes the place of the nearest frame.
+In own words after lllyasviel/FramePack demo_gradio_f1.py and demo_gradio.py (``worker``). A picture that stands behind
+a section (end image, keyframes) takes the place of the nearest frame.
 """
 
 from __future__ import annotations
