@@ -242,7 +242,8 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         ``chunk.clean_pass(sigma)``, ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model
         does. Where the ``references`` of what it gets are not None, its self-attention sees them, too (capability
         ``reference_slots``, see `SlotReferences`). Every estimate of the finished latents goes through
-        ``chunk.keep(latents)`` (capability ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
+        ``chunk.keep(latents)`` (capability ``preserve_latents``). Before a chunk runs, and after its prompt is
+        taken over, the memory of the rows in
         ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
         declared).
         A loop that works on several chunks at once takes the next one while ``stream.waiting`` (capability

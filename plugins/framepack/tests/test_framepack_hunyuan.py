@@ -85,7 +85,6 @@ def test_trained_context_blocks_touch_only_the_section():
     assert distance(steered, bare) > 1e-3
     assert same(silent, bare)
     assert given[0].shape == left[0][0].shape
-    assert torch.equal(given[1].shape and torch.tensor(given[1].shape), torch.tensor(left[0][1].shape))
 
 
 def test_hints_are_added_to_the_last_rows_and_not_to_the_text():

@@ -176,6 +176,7 @@ def _hints_of(parts: HunyuanParts, stream: Stream) -> HintsOf:
     context, settings = parts.context, parts.settings
     if context is None or settings.context_scale == 0:
         return lambda chunk: None
+    context.to(parts.device, parts.dtype)
     gray = torch.zeros((stream.batch, 3, 1, stream.shapes.pixel_height, stream.shapes.pixel_width))
     nothing = encoded(parts, gray)
 
