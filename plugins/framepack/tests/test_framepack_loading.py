@@ -66,7 +66,8 @@ def test_a_helios_folder_is_the_model_it_was_saved_from(folder, model):
     for name, tensor in model.state_dict().items():
         assert torch.equal(pipe.parts.model.state_dict()[name], tensor)
     made = section(pipe)
-    assert torch.equal(made, section(load(folder, base=None, model=model, layout="helios")))
+    live = section(load(folder, base=None, model=model, layout="helios"))
+    assert float((made - live).abs().max()) < 1e-5, "but for where the weights lie in memory"
     assert torch.isfinite(made).all()
 
 
