@@ -19,7 +19,7 @@ from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, Level, Re
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.pipeline import Pipeline
 
-CLEAN, RECACHE, REBUILD = -1, -2, -3
+CLEAN, RECACHE, REBUILD, NEGATIVE = -1, -2, -3, -4
 """Numbers of the passes that are no denoise steps."""
 
 Source = Callable[[int, int], HintSource | None]
@@ -120,6 +120,9 @@ class ScriptedChunk:
     def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return self._run.ask(self.index, step, sigma)
 
+    def unconditional(self, step: int, sigma: float) -> HintSource | None:
+        return self._run.ask_negative(self.index)
+
     def keep(self, latents: Tensor) -> Tensor:
         self._run.estimates.append((self.index, latents.clone()))
         return self._run.script.keep(self.index, latents)
@@ -197,6 +200,11 @@ class Run:
             return {} if source is None else source(inputs)
 
         return HintSource(hints, None if source is None else source.references)
+
+    def ask_negative(self, chunk: int) -> HintSource | None:
+        """The pass under the negative prompt is not counted as a step."""
+        self.at(chunk, NEGATIVE)
+        return self.script.source(chunk, NEGATIVE)
 
     def noise(self, chunk: int, number: int) -> Tensor:
         parts = self.pipe.parts
@@ -330,4 +338,5 @@ def _latest(changes: Mapping[int, Any], chunk: int, otherwise: Any) -> Any:
 
 
 def _name(step: int) -> str:
-    return {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring"}.get(step, f"step {step}")
+    names = {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring", NEGATIVE: "the negative prompt"}
+    return names.get(step, f"step {step}")
