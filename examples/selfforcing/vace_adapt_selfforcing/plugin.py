@@ -19,7 +19,7 @@ def not_yet(reason):
 INFO = PipelineInfo(
     name="selfforcing",
     title="Self-Forcing: Wan2.1 1.3B, chunks of 3 latent frames, 21 latent frames in the cache",
-    hook_api=4,
+    hook_api=5,
     upstream="guandeh17/Self-Forcing@33593df3e81fa3ec10239271dd2c100facac6de1",
     backbones={"1.3B": Backbone(dim=1536, ffn_dim=8960, heads=12, layers=30)},
     video=NativeVideo(height=480, width=832, rate=16),

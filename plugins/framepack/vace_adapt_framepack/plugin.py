@@ -62,21 +62,23 @@ def vace_settings():
 @hookimpl
 def vace_load_pipeline(settings, weights, device, dtype, model, layout):
     if settings.backend == "hunyuan":
-        from vace_adapt_framepack.hunyuan.loading import load_parts
-    else:
-        from vace_adapt_framepack.wan.loading import load_parts
+        from vace_adapt_framepack.hunyuan.loading import load_parts as load_hunyuan
 
-    return load_parts(settings, weights, device, dtype, model, layout)
+        return load_hunyuan(settings, weights, device, dtype, model, layout)
+    from vace_adapt_framepack.wan.loading import load_parts as load_wan
+
+    return load_wan(settings, weights, device, dtype, model, layout)
 
 
 @hookimpl
 def vace_tiny_pipeline(settings, seed):
     if settings.backend == "hunyuan":
-        from vace_adapt_framepack.hunyuan.tiny import tiny_parts
-    else:
-        from vace_adapt_framepack.wan.tiny import tiny_parts
+        from vace_adapt_framepack.hunyuan.tiny import tiny_parts as tiny_hunyuan
 
-    return tiny_parts(settings, seed)
+        return tiny_hunyuan(settings, seed)
+    from vace_adapt_framepack.wan.tiny import tiny_parts as tiny_wan
+
+    return tiny_wan(settings, seed)
 
 
 @hookimpl

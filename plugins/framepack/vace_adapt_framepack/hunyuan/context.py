@@ -55,7 +55,8 @@ class HunyuanContext(nn.Module):
         embedding = model.x_embedder.proj
         chosen = {layer: copy.deepcopy(every[layer]) for layer in layers}
         made = cls(chosen, embedding.out_channels, tuple(embedding.kernel_size))
-        for projection in (made.before_proj, *made.after_proj.values()):
+        fresh: list[Any] = [made.before_proj, *made.after_proj.values()]
+        for projection in fresh:
             nn.init.zeros_(projection.weight)
             nn.init.zeros_(projection.bias)
         return made.to(embedding.weight.device, embedding.weight.dtype).eval().requires_grad_(False)

@@ -7,6 +7,7 @@ a section (end image, keyframes) takes the place of the nearest frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from vace_adapt_framepack.hunyuan.model import HunyuanDenoiser, refuse_step_cach
 from vace_adapt_framepack.hunyuan.parts import HunyuanParts, HunyuanPrompt
 from vace_adapt_framepack.hunyuan.pictures import encoded, picture
 from vace_adapt_framepack.plan import SectionLayout, forward_layout, in_time, inverted_layout, paddings
+from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.solver import UniPc, framepack_solver
 from vace_adapt_framepack.wan.loop import keeping
 
@@ -82,11 +84,11 @@ class FramePackLoop:
             video = chunk.video.latents[:, :, -len(layout.noisy) :].float()
             noisy = (1 - strength) * video + strength * noisy
         self._solver.begin()
-        hints = self._hints(chunk)
+        hints, prompt = self._hints(chunk), cast("HunyuanPrompt", chunk.text)
         for step, (timestep, sigma) in enumerate(self._solver.levels):
             given = noisy.to(noise.dtype)
             step_hints = hints or chunk.denoising(step, sigma)
-            flow = self._denoiser(given, timestep, chunk.text, packed, layout, step_hints)
+            flow = self._denoiser(given, timestep, prompt, packed, layout, step_hints)
             if self._negative is not None:
                 without = self._denoiser(given, timestep, self._negative, packed, layout, hints)
                 flow = without + self._guidance * (flow - without)
@@ -143,7 +145,7 @@ def _inverted(
     chunks: Sequence[Chunk],
     start: Tensor,
     landings: Mapping[int, Tensor],
-    settings: object,
+    settings: FramePackSettings,
 ) -> Generator[Tensor]:
     """All sections of a video from the last to the first, handed out in order of time."""
     made: dict[int, Tensor] = {}

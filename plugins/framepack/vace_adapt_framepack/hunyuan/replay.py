@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import cast
 
 import torch
 from diffusers import HunyuanVideoFramepackTransformer3DModel
 from torch import Tensor
 
 from vace_adapt.context.injection import Attachment
-from vace_adapt.contract import BlockInputs, Comparison, Hints, HintSource, Level, SourceVideo
+from vace_adapt.contract import BlockInputs, Chunk, Comparison, Hints, HintSource, Level, SourceVideo
 from vace_adapt.errors import GoldenError
 from vace_adapt.parity.golden import Golden, comparison, max_error
 from vace_adapt.weights.foreign import refusing
@@ -19,7 +19,7 @@ from vace_adapt_framepack.hunyuan.model import HunyuanDenoiser, hunyuan_blocks
 from vace_adapt_framepack.hunyuan.parts import HunyuanPrompt
 from vace_adapt_framepack.plan import SectionLayout, forward_layout, inverted_layout, paddings
 from vace_adapt_framepack.solver import framepack_solver
-from vace_adapt_framepack.wan.model import bare
+from vace_adapt_framepack.wan.model import Injecting, bare
 
 CPU = torch.device("cpu")
 Rows = list[tuple[str, float]]
@@ -54,7 +54,7 @@ class FileChunk:
         return _hints(self._golden, self.index, step)
 
 
-def _forward(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, injecting: Callable) -> Rows:
+def _forward(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, injecting: Injecting) -> Rows:
     """One pass."""
 
     def given(name: str) -> Tensor:
@@ -86,7 +86,7 @@ def _forward(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, inj
     ]
 
 
-def _sections(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, injecting: Callable) -> Rows:
+def _sections(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, injecting: Injecting) -> Rows:
     """A video, section by section in the order of making."""
     inverted = golden.value("mode") == "inverted"
     count, steps, frames = golden.value("sections"), golden.value("steps"), golden.value("window")
@@ -112,7 +112,7 @@ def _sections(golden: Golden, model: HunyuanVideoFramepackTransformer3DModel, in
             names = ("clean_latents", "clean_latents_2x", "clean_latents_4x")
             for name, latents in zip(names, history.pack(), strict=True):
                 rows.append((f"last {name}", max_error(latents, golden.tensor(f"last_section.{name}"))))
-        made.append(loop.run(FileChunk(golden, index), layout))
+        made.append(loop.run(cast("Chunk", FileChunk(golden, index)), layout))
         rows.append((f"section {index}", max_error(made[-1], golden.tensor(f"output.{index}"))))
     in_time = reversed(made) if inverted else made
     whole = torch.cat([start, *in_time], dim=2)

@@ -21,7 +21,7 @@ from vace_adapt_framepack.history import Packed, PackedHistory
 from vace_adapt_framepack.plan import SectionLayout, forward_layout
 from vace_adapt_framepack.solver import helios_solver
 from vace_adapt_framepack.wan.loop import HeliosLoop
-from vace_adapt_framepack.wan.model import HeliosDenoiser, bare, helios_blocks
+from vace_adapt_framepack.wan.model import HeliosDenoiser, Injecting, bare, helios_blocks
 
 CPU = torch.device("cpu")
 Rows = list[tuple[str, float]]
@@ -62,9 +62,11 @@ def _forward(golden: Golden, model: HeliosTransformer3DModel, attachment: Attach
         far=indices["indices_latents_history_long"],
     )
     rows: Rows = [("frame indices", _equal(layout, forward_layout(golden.value("chunk"), _history(golden))))]
-    hints, injecting = None, bare
+    hints: HintSource | None = None
+    injecting: Injecting = bare
     if attachment is not None:
-        source, made = _made_anew(golden, model), {}
+        source = _made_anew(golden, model)
+        made: dict[int, Tensor] = {}
 
         def hints_of(inputs: BlockInputs) -> Hints:
             made.update(source(inputs))
@@ -83,7 +85,7 @@ def _forward(golden: Golden, model: HeliosTransformer3DModel, attachment: Attach
 def _sections(golden: Golden, model: HeliosTransformer3DModel, attachment: Attachment | None) -> Rows:
     """The sections of a pipeline, one behind the other."""
     first = golden.tensor("noise.0")
-    frames, height, width = first.shape[2:]
+    batch, channels, frames, height, width = first.shape
     layout = forward_layout(frames, _history(golden))
     steps, scheduler = golden.value("steps"), golden.value("scheduler")
     patch = golden.value("model_kwargs")["patch_size"]
@@ -97,7 +99,7 @@ def _sections(golden: Golden, model: HeliosTransformer3DModel, attachment: Attac
     levels = torch.tensor(solver.levels, dtype=torch.float64)
     expected = torch.tensor([golden.value("timesteps"), golden.value("sigmas")[:steps]], dtype=torch.float64).T
     rows: Rows = [("schedule", max_error(levels, expected))]
-    history = PackedHistory(tuple(first.shape), _history(golden), dtype=torch.float32, device=CPU)
+    history = PackedHistory((batch, channels, frames, height, width), _history(golden), dtype=torch.float32, device=CPU)
     injecting = bare if attachment is None else attachment.running
     loop = HeliosLoop(HeliosDenoiser(model, injecting, layout), solver, history, 1.0, lambda: first)
     for index in range(golden.value("sections")):
