@@ -91,7 +91,7 @@ class Asked:
 
     chunk: int
     step: int
-    sigma: Level
+    sigma: float
 
 
 class ScriptedChunk:
@@ -188,7 +188,7 @@ class Run:
 
     def ask(self, chunk: int, step: int, sigma: Level) -> HintSource | None:
         self.at(chunk, step)
-        self.asked.append(Asked(chunk, step, sigma))
+        self.asked.append(Asked(chunk, step, cast("float", sigma)))  # no row starts from a video of its own
         source = self.script.source(chunk, step)
         return self._noting(chunk, step, source) if self._watch and self._at_once > 1 else source
 

@@ -39,7 +39,7 @@ def a_chunk_beside_others_is_the_same(subject: Subject) -> None:
     """Chunks made together equal those made one after another, in every row, to 1e-4."""
     prompts = {0: ("a red ball", "a dog")}
     made = [_run(subject, seeds=(4, 7), prompts=prompts, ahead=ahead).make(CHUNKS) for ahead in (True, False)]
-    _expect_near(*made, what="made together")
+    _expect_near(made[0], made[1], "made together")
 
 
 @check("stream batch", "stream_batch")
@@ -122,7 +122,7 @@ def references_stay_with_their_chunks(subject: Subject) -> None:
     """References in slots that change from chunk to chunk are seen by the chunks that they were given for, to 1e-4."""
     changes: dict[int, str | None] = {0: "a", MIDDLE - 1: None, MIDDLE: "b"}
     made = [_with_references(subject, changes, ahead=ahead) for ahead in (True, False)]
-    _expect_near(*made, what="with references in slots")
+    _expect_near(made[0], made[1], "with references in slots")
     others = _with_references(subject, {0: "a", MIDDLE - 1: None, MIDDLE: "c"}, ahead=True)
     _expect_near(others[:MIDDLE], made[0][:MIDDLE], "in front of a chunk that sees another reference")
     expect_other(others[MIDDLE], made[0][MIDDLE], f"chunk {MIDDLE} that sees another reference")

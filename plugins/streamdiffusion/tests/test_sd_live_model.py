@@ -172,7 +172,7 @@ def test_other_models_and_what_the_layout_cannot_do_are_refused(parts):
         loaded(native(), parts)
     pipe = live_pipeline(OfficialShaped(native()), "official", settings(stream_batch=False))
     with pytest.raises(InputError, match="a stream of 2 rows in layout 'official' needs pipeline.stream_batch=true"):
-        pipe.stream(["a", "b"], height=32, width=48)
+        pipe.stream(["a", "b"], height=32, width=48, seed=[0, 1])
     with pytest.raises(Unsupported, match="layout 'official': reference_slots is unsupported"):
         pipe.stream("a", height=32, width=48, references=[picture()], controls={"reference_slots": 1})
     pipe.detach()
