@@ -62,6 +62,9 @@ class GoldenChunk:
 
         return HintSource(given) if hints else None
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        return None
+
     def keep(self, latents: Tensor) -> Tensor:
         return latents
 

@@ -59,4 +59,4 @@ class HunyuanInputs(BlockInputs):
     """
 
     rotation: object = None
-    mask: object = None
+    mask: Tensor | None = None
