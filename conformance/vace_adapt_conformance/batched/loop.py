@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vace_adapt.cache.ring import LayerCache, SlotLayer
-from vace_adapt.cache.text import TextLayer
+from vace_adapt.cache.text import TextLayer, TextMemory
 from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, PipelineParts, SlotReferences, Stream
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_conformance.batched.memory import BatchedMemory, Beside
@@ -73,8 +73,8 @@ class BatchedLoop:
     def flow(self, group: Sequence[Work], sources: Sequence[HintSource | None]) -> tuple[Tensor, ...]:
         """The flow of every chunk, in one pass."""
         memory, rings = self.memory, [self.memory.rings[work.step] for work in group]
-        seen = [source and source.references for source in sources]
-        made = [one and self.made_of(work, one) for work, one in zip(group, seen, strict=True)]
+        seen = [None if source is None else source.references for source in sources]
+        made = [None if one is None else self.made_of(work, one) for work, one in zip(group, seen, strict=True)]
         passes = [
             ring.chunk_pass(work.chunk.start, work.chunk.frames, 0 if one is None else one.count)
             for ring, work, one in zip(rings, group, seen, strict=True)
@@ -82,7 +82,9 @@ class BatchedLoop:
 
         def layer(index: int) -> Beside:
             each = zip(rings, passes, made, strict=True)
-            return Beside(tuple(ring.layer(index, step, one and one(index)) for ring, step, one in each))
+            return Beside(
+                tuple(ring.layer(index, step, None if one is None else one(index)) for ring, step, one in each)
+            )
 
         flow: Tensor = self.model(
             torch.cat([work.noisy for work in group]),
@@ -118,9 +120,10 @@ class BatchedLoop:
         return self.memory.slots.take(references, work.prompt, run)
 
 
-def beside(texts: Sequence[Sequence[TextLayer]]) -> tuple[TextLayer, ...]:
+def beside(texts: Sequence[TextMemory]) -> tuple[TextLayer, ...]:
     """The prompts of chunks that stand beside each other, for every block."""
-    return tuple(TextLayer(*map(torch.cat, zip(*layers, strict=True))) for layers in zip(*texts, strict=True))
+    each = [text.rows(slice(None)) for text in texts]
+    return tuple(TextLayer(*map(torch.cat, zip(*layers, strict=True))) for layers in zip(*each, strict=True))
 
 
 def together(sources: Sequence[HintSource | None]) -> HintSource | None:

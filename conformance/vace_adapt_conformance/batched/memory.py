@@ -57,7 +57,7 @@ class BatchedMemory:
         self.layout = self.rings[0].layout
 
     def tensors(self) -> Mapping[str, Tensor]:
-        parts = [*self.rings, *self.texts, *([] if self.slots is None else [self.slots])]
+        parts: list[Any] = [*self.rings, *self.texts, *([] if self.slots is None else [self.slots])]
         return {
             f"{number}.{name}": tensor for number, part in enumerate(parts) for name, tensor in part.tensors().items()
         }
@@ -81,6 +81,9 @@ class BatchedMemory:
             self.slots.restore(slots)
 
     def reset(self) -> None:
-        for part in (*self.rings, *self.texts, *([] if self.slots is None else [self.slots])):
-            part.reset()
+        for ring, text in zip(self.rings, self.texts, strict=True):
+            ring.reset()
+            text.reset()
+        if self.slots is not None:
+            self.slots.reset()
         self.prompts = [None for _ in self.prompts]

@@ -179,7 +179,7 @@ class StreamDiffusionLoop:
             self._denoiser.set_prompt(number, work.prompt, work.chunk.text)
         sources = [work.chunk.denoising(work.step, level(own)) for work, own in zip(group, sigmas, strict=True)]
         noisy = torch.cat([work.noisy for work in group])
-        references = [source and source.references for source in sources]
+        references = [None if source is None else source.references for source in sources]
         uses = [
             self._use(work, number, 0 if seen is None else seen.count)
             for number, (work, seen) in enumerate(zip(group, references, strict=True), block)

@@ -39,11 +39,14 @@ class NativeDenoiser:
     ) -> Tensor:
         ring = self.cache.ring
         given = zip(references, timesteps.chunk(len(uses)), strict=True)
-        made = [seen and self._made_of(seen, own, number) for number, (seen, own) in enumerate(given, block)]
+        made = [
+            None if seen is None else self._made_of(seen, own, number)
+            for number, (seen, own) in enumerate(given, block)
+        ]
         step = ring.chunk_pass(block, uses)
 
         def layer(index: int) -> LayerRing:
-            return ring.layer(index, step, [seen and seen(index) for seen in made])
+            return ring.layer(index, step, [None if seen is None else seen(index) for seen in made])
 
         return self.model(latents, timesteps, self.cache.text.rows(step.rows), layer, hints)
 

@@ -49,7 +49,8 @@ class OfficialCache:
         self._steps = 1 if settings.stream_batch else parts.draws
         self._current = self._steps
         self._read = [False] * blocks
-        rows, placement = blocks * batch, {"dtype": parts.dtype, "device": parts.device}
+        rows = blocks * batch
+        placement: Any = {"dtype": parts.dtype, "device": parts.device}
 
         def buffers(tokens: int) -> dict[str, Tensor]:
             shape = (rows, tokens, backbone.heads, backbone.head_dim)
