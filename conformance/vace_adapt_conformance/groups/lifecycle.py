@@ -168,7 +168,7 @@ def references_change_no_sizes(subject: Subject) -> None:
 @check("lifecycle")
 def nothing_grows(subject: Subject) -> None:
     """However long a stream is, no tensor is kept that was not there before."""
-    run = Run(subject.pipe, subject.pipe.parts.backbone.unit)
+    run = _run(subject)
     most = run.shapes.max_latents
     settled = run.filling + 2 if most is None else max(2, run.filling // 2)
     more = 6 if most is None else max(1, run.filling - settled)
