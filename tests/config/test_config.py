@@ -205,6 +205,6 @@ def test_all_mistakes_at_once():
 
 def test_unknown_pipeline():
     with pytest.raises(
-        PipelineNotFound, match=r"no pipeline 'longlve' \(installed: longlive, .*\); did you mean 'longlive'"
+        PipelineNotFound, match=r"no pipeline 'longlve' \(installed: .*longlive.*\); did you mean 'longlive'"
     ):
         text("pipeline=longlve")

@@ -11,7 +11,7 @@ from vace_adapt_conformance import Outcome, all_checks, open_subject
 from vace_adapt_conformance.runner import run_check
 from vace_adapt_memflow import official_cache
 
-ELSEWHERE = {"native": set(), "official": {"reference_slots", "reanchor"}}
+ELSEWHERE = {"native": {"stream_batch"}, "official": {"stream_batch", "reference_slots", "reanchor"}}
 """Capabilities that a layout does not have, by layout."""
 
 CHANGED = {

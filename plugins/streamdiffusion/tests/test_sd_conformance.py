@@ -19,7 +19,7 @@ VARIANTS = {
     "official quirks": {"overrides": ["official_quirks=true"]},
     "official": {"overrides": ["official_quirks=true", "position_refresh=official"], **OFFICIAL},
 }
-NOWHERE = {"clean_pass"}
+NOWHERE = {"clean_pass", "bank"}
 ELSEWHERE = {
     "one after another": {"stream_batch"},
     "a sink for good": {"stream_batch"},
