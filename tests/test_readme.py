@@ -89,7 +89,7 @@ OPTIONS = re.findall(r"^\| `pipeline\.(\w+)` \| (.*?) \| (\w+): ", README, flags
 
 
 def test_options_of_pipelines_are_told():
-    assert {pipeline for _, _, pipeline in OPTIONS} == {"longlive", "memflow", "streamdiffusion"}
+    assert {pipeline for _, _, pipeline in OPTIONS} == {"longlive", "memflow", "streamdiffusion", "framepack"}
     assert len(OPTIONS) == len(re.findall(r"^\| `pipeline\.", README, flags=re.MULTILINE))
 
 
