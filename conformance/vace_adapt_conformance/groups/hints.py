@@ -119,7 +119,7 @@ def a_hint_of_another_length_is_refused(subject: Subject) -> None:
 
 @check("hints", "preserve_latents")
 def sigma_is_the_noise_level(subject: Subject) -> None:
-    """Steps are asked for in order, at falling noise levels; one with noise of its own runs on the estimate at its level."""
+    """Steps come in order, at falling noise levels; one with noise of its own runs on the estimate at its level."""
     run = _run(subject, watch=True)
     run.make(2)
     for chunk in range(2):
