@@ -1,7 +1,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CLIP := vace_adapt/embedded/clip
-PARTS := plugins/longlive plugins/memflow plugins/streamdiffusion conformance
+PARTS := plugins/longlive plugins/memflow plugins/streamdiffusion plugins/framepack conformance
 EXAMPLES := examples/selfforcing
 PROJECTS := pyproject.toml $(addsuffix /pyproject.toml,$(PARTS) $(EXAMPLES)) constraints.txt
 

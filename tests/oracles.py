@@ -39,7 +39,7 @@ def zero_hints_are_the_base(base: Any) -> None:
 def cached_references_equal_recomputed_ones(pipe: Any) -> None:
     """Over a prompt switch and a change of references."""
 
-    def recomputed(self, step, *args):
+    def recomputed(self, step, *args, negative=False):
         self._compute(step, *args)
         return self._memory[step]
 

@@ -94,8 +94,8 @@ def whatever_the_scales(real):
 
 
 def clean_pass_reuses(real):
-    def hints(self, inputs, *, step, sigma):
-        return real(self, inputs, step=len(self._steps) - 1 if step < 0 else step, sigma=sigma)
+    def hints(self, inputs, *, step, sigma, **rest):
+        return real(self, inputs, step=len(self._steps) - 1 if step < 0 else step, sigma=sigma, **rest)
 
     return hints
 
@@ -103,14 +103,14 @@ def clean_pass_reuses(real):
 def never_made_anew(real):
     """What was remembered stays, whatever the prompt."""
 
-    def remembered(self, step, *args):
-        return self._memory[step] if step in self._memory else real(self, step, *args)
+    def remembered(self, step, *args, **rest):
+        return self._memory[step] if step in self._memory else real(self, step, *args, **rest)
 
     return remembered
 
 
 def one_memory_for_all_steps(real):
-    return lambda self, step, *args: real(self, 0, *args) if 0 not in self._memory else self._memory[0]
+    return lambda self, step, *args, **rest: real(self, 0, *args, **rest) if 0 not in self._memory else self._memory[0]
 
 
 def one_encoder_memory_for_all(real):

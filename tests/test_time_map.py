@@ -46,3 +46,32 @@ def test_the_chunk_and_the_latent_of_every_frame():
             for frame in range(time.pixel_start(chunk), time.pixel_start(chunk + 1)):
                 assert time.chunk_of(frame) == chunk
                 assert frame in group_of(latent_of(frame, time.stride), time.stride)
+
+
+@pytest.mark.parametrize(("first", "rest"), [(9, 9), (3, 2), (1, 1)])
+def test_chunks_that_are_videos_of_their_own(first, rest):
+    """The rule begins anew with each chunk; every frame is still in exactly one latent of one chunk."""
+    time, chunks = TimeMap(first, rest, restarts=True), 4
+    for chunk in range(chunks):
+        alone = TimeMap(time.latents(chunk), 1)
+        assert time.pixels(chunk) == alone.pixels(0)
+        assert time.groups(chunk) == alone.groups(0)
+        assert [time.place(time.latent_start(chunk) + i) for i in range(time.latents(chunk))] == [
+            *range(time.latents(chunk))
+        ]
+        assert all(time.chunk_of(f) == chunk for f in range(time.pixel_start(chunk), time.pixel_start(chunk + 1)))
+    everything = [
+        f
+        for c in range(chunks)
+        for group in time.groups(c)
+        for f in range(time.pixel_start(c) + group.start, time.pixel_start(c) + group.stop)
+    ]
+    assert everything == list(range(time.pixel_start(chunks)))
+    assert all(f in time.group(f) for f in everything)
+
+
+def test_a_video_that_goes_on_has_the_groups_of_the_whole():
+    time = TimeMap(3, 2)
+    assert [time.place(latent) for latent in range(9)] == list(range(9))
+    assert [list(time.group(frame)) for frame in (0, 1, 9, 12)] == [[0], [1, 2, 3, 4], [9, 10, 11, 12], [9, 10, 11, 12]]
+    assert time.groups(1) == groups(3, 2)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-HOOK_API = 4
+HOOK_API = 5
 """Version of this contract: of the hooks below and of the types and protocols in `vace_adapt.contract` that they pass.
 
 It grows when a required hook, a protocol's method, a field without a default or a capability is added, removed, or
@@ -238,11 +238,12 @@ def vace_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
 
     :param parts: what was loaded.
     :param stream: the cache, the shapes, and ``chunks()``. Each chunk gives its noise, its prompt, and for every
-        forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.clean_pass(sigma)``,
-        ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model does. Where the ``references``
-        of what it gets are not None, its self-attention sees them, too (capability ``reference_slots``, see
-        `SlotReferences`). Every estimate of the finished latents goes through ``chunk.keep(latents)`` (capability
-        ``preserve_latents``). Before a chunk runs, and after its prompt is taken over, the memory of the rows in
+        forward pass the hints to run it with: ``chunk.denoising(step, sigma)``, ``chunk.unconditional(step, sigma)``,
+        ``chunk.clean_pass(sigma)``, ``chunk.recaching()``. A pass that gets None runs exactly as the bare base model
+        does. Where the ``references`` of what it gets are not None, its self-attention sees them, too (capability
+        ``reference_slots``, see `SlotReferences`). Every estimate of the finished latents goes through
+        ``chunk.keep(latents)`` (capability ``preserve_latents``). Before a chunk runs, and after its prompt is
+        taken over, the memory of the rows in
         ``chunk.reanchor`` is rebuilt from the latents there (capability ``reanchor``; it is empty where that is not
         declared).
         A loop that works on several chunks at once takes the next one while ``stream.waiting`` (capability

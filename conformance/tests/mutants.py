@@ -22,6 +22,7 @@ from vace_adapt.hookspecs import REQUIRED_HOOKS, hookimpl
 from vace_adapt_conformance.reference import loop as loop_module
 from vace_adapt_conformance.reference import memory as memory_module
 from vace_adapt_conformance.reference import plugin as reference
+from vace_adapt_conformance.reference.bank import Bank
 from vace_adapt_conformance.reference.loop import Loop
 from vace_adapt_conformance.reference.memory import Memory
 from vace_adapt_conformance.reference.settings import ReferenceSettings
@@ -554,8 +555,8 @@ def reanchoring_forgets_the_past(bench):
     """The sink stays."""
 
     def recache_pass(real):
-        def changed(self, start, frames, *, keep_sink, batch_row=None):
-            return real(self, start, frames, keep_sink=True, batch_row=batch_row)
+        def changed(self, start, frames, *, keep_sink, **which):
+            return real(self, start, frames, keep_sink=True, **which)
 
         return changed
 
@@ -590,10 +591,10 @@ def empty_slots_are_not_seen(bench):
     def layer(real):
         def changed(self, index, step, references=None, batch_row=None):
             found = real(self, index, step, references, batch_row)
-            if references is not None or not getattr(self, "denoises", False):
+            if references is not None or not self._reserved or not getattr(self, "denoises", False):
                 return found
-            keys, values = (each[index, :, : self._reserved + step.visible] for each in (self._keys, self._values))
-            return found._replace(keys=keys, values=values, slots=step.slots + self._reserved)
+            keys, values = (each[index, :, : self._front + step.visible] for each in (self._keys, self._values))
+            return found._replace(keys=keys, values=values, slots=step.slots + self._front - step.bank)
 
         return changed
 
@@ -630,6 +631,110 @@ def clean_pass_sees_no_slots(bench):
         denoising=denoising,
         clean_pass=lambda chunk, sigma: chunk.clean_pass(sigma) or HintSource(lambda inputs: {}, last[0]),
     )
+
+
+# --- bank --------------------------------------------------------------------------------------------------------------
+
+
+def the_bank_fills_and_stays_full(bench):
+    """A full bank begins anew."""
+
+    def take(real):
+        def emptying(self, frame):
+            for row, held in enumerate(self._held):
+                if -1 not in held:
+                    self.empty(row)
+            real(self, frame)
+
+        return emptying
+
+    bench.patch(Bank, "take", take)
+
+
+def the_bank_is_seen(bench):
+    def visible(real):
+        def none(self, before, behind):
+            rows = self.filled * self.ring.frame_tokens
+            return torch.arange(before + rows + behind).sub(before).div(max(rows, 1)).floor().ne(0)[None, None, None]
+
+        return none
+
+    bench.patch(Bank, "visible", visible)
+
+
+def denoising_commits_nothing_to_the_bank(bench):
+    """One denoise step changes the bank, the other changes it back."""
+
+    def flow(real):
+        def turning(self, latents, timestep, start, hints):
+            made = real(self, latents, timestep, start, hints)
+            if timestep > 0:
+                self.memory.ring.bank_values.neg_()
+            return made
+
+        return turning
+
+    bench.patch(Loop, "flow", flow)
+
+
+def controls_stay_out_of_the_bank(bench):
+    def flow(real):
+        def marked(self, latents, timestep, start, hints):
+            self.controlled = hints is not None or getattr(self, "controlled", False)
+            return real(self, latents, timestep, start, hints)
+
+        return marked
+
+    def finish(real):
+        def changed(self, clean, chunk):
+            real(self, clean, chunk)
+            if self.controlled:
+                self.memory.ring.bank_values.mul_(1.001)
+
+        return changed
+
+    bench.patch(Loop, "flow", flow)
+    bench.patch(Loop, "finish", finish)
+
+
+def a_prompt_switch_rewrites_nothing_in_the_bank(bench):
+    def recache(real):
+        def emptying(self, hints):
+            real(self, hints)
+            self.memory.bank.empty(0)
+
+        return emptying
+
+    bench.patch(Loop, "recache", recache)
+
+
+def banks_of_two_streams_do_not_meet(bench):
+    """The newest slot is written once more from the place where all streams leave what they took last."""
+    last: list[Any] = [None]
+
+    def take(real):
+        def leaking(self, frame):
+            first = (self.size - 1 - (self._next[0] - 1) % self.size) * self.ring.frame_tokens
+            if max(self._held[0]) >= 0:
+                self.ring.bank_values[:, :, first : first + self.ring.frame_tokens] = last[0]
+            last[0] = self.ring.frame(frame)[1].clone()
+            real(self, frame)
+
+        return leaking
+
+    bench.patch(Bank, "take", take)
+
+
+def rows_have_banks_of_their_own(bench):
+    def take(real):
+        def mixed(self, frame):
+            real(self, frame)
+            if len(self._held) > 1:
+                self.ring.bank_values[:, 0] += 1e-3 * self.ring.bank_values[:, 1]
+
+        return mixed
+
+    bench.patch(Bank, "take", take)
 
 
 # --- lifecycle ---------------------------------------------------------------------------------------------------------

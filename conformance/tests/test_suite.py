@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -50,9 +51,39 @@ def declaring(capability: str, support: Support, **hooks) -> Subject:
 # --- checks ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_reference_pipeline_passes_everything(subject):
-    results = [run_check(check, subject) for check in CHECKS.values()]
-    assert {one.check.name: one.reason for one in results if one.outcome is not Outcome.PASSED} == {}
+def test_the_reference_pipelines_pass_everything(subject):
+    """The batched one has what the other does not: together they run every check."""
+    passed = set()
+    for each in (subject, open_subject("batched")):
+        results = [run_check(check, each) for check in CHECKS.values()]
+        assert {one.check.name: one.reason for one in results if one.bad} == {}
+        passed |= {one.check.name for one in results if one.outcome is Outcome.PASSED}
+    assert passed == set(CHECKS)
+
+
+def test_a_sink_that_is_refreshed_is_only_refreshed(monkeypatch, tmp_path):
+    """The same memory passes as one that is refreshed; one that moves its sink does not."""
+
+    def subject(sinks):
+        bench = mutants.Bench(monkeypatch, tmp_path)
+
+        @bench.hook
+        def vace_cache_ops(parts, shapes, batch, references):
+            memory = reference.vace_cache_ops(parts, shapes, batch, references)
+            memory.layout = dataclasses.replace(memory.layout, refreshed=True)
+            real = memory.positions
+            memory.positions = lambda row=0: (*sinks(real(row)[:2]), *real(row)[2:])
+            return memory
+
+        return bench.subject()
+
+    assert run_check(CHECKS["the_sink_stays"], subject(lambda held: held)).outcome is Outcome.PASSED
+    moved = iter([(-1, -1), (0, 1), (0, 1), (1, 0), *[(0, 1)] * 20])
+    result = run_check(CHECKS["the_sink_stays"], subject(lambda held: next(moved)))
+    assert result.outcome is Outcome.FAILED
+    assert result.reason == (
+        "after chunk 2 slot 0 of the sink holds frame 1, held 0: expected that, or one of the newest [4, 5]"
+    )
 
 
 def test_every_statement_is_one_sentence():
@@ -164,7 +195,7 @@ def test_command_line(few, tmp_path, capsys):
     assert [one["outcome"] for one in found["checks"]] == ["passed"] * 3
     assert found["versions"].keys() == {"vace-adapt", "HOOK_API", "torch", "python"}
     page = files[1].read_text()
-    assert "<td>the_sink_stays</td><td>The first latent frames stay in the memory for good.</td>" in page
+    assert "<td>the_sink_stays</td><td>The first latent frames stay in the memory for good; " in page
 
 
 def test_command_line_fails_with_a_check(few, monkeypatch, tmp_path, capsys):
@@ -177,6 +208,13 @@ def test_command_line_fails_with_a_check(few, monkeypatch, tmp_path, capsys):
     assert f"<b>{text}</b>" in (tmp_path / "check.html").read_text()
 
 
+def test_command_line_takes_settings(few, tmp_path, capsys):
+    assert main(["check", "reference", "window=8", "denoising_steps=[900,300]"]) == 0
+    assert "reference window=8 denoising_steps=[900, 300]: 3 passed of 3 checks in" in capsys.readouterr().out
+    settings = open_subject("reference", overrides=["window=8"]).pipe.parts.settings
+    assert (settings.window, settings.sink) == (8, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
@@ -186,6 +224,8 @@ def test_command_line_fails_with_a_check(few, monkeypatch, tmp_path, capsys):
             "/no/such/folder/x.json cannot be written: there is no folder",
         ),
         (["reference", "--layout", "official"], "--layout and --live belong together"),
+        (["reference", "window"], "cannot read 'window': key=value is expected, a key of the pipeline's settings"),
+        (["reference", "sinks=1"], "pipeline.sinks: unknown key; did you mean 'sink'?"),
         (["reference", "--layout", "native", "--live", "nowhere"], "--live must be MODULE:FUNCTION, 'nowhere' is not"),
     ],
 )
@@ -233,6 +273,12 @@ def test_pytest_runs_the_same_checks():
     done = run_pytest("--pipeline", "reference", "-k", "info_is_plain or every_hook")
     assert done.returncode == 0, done.stdout
     assert f"2 passed, {len(CHECKS) - 1} deselected" in done.stdout
+
+
+def test_pytest_takes_settings():
+    done = run_pytest("--pipeline", "reference window=8", "-k", "info_is_plain", "-vv")
+    assert done.returncode == 0, done.stdout
+    assert "[reference window=8-contract-info_is_plain]" in done.stdout
 
 
 def test_pytest_refuses_an_unknown_pipeline():

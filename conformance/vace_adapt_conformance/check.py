@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from vace_adapt_conformance.subject import Subject
 
-GROUPS = ("contract", "blocks", "hints", "attention", "chunks", "cache", "lifecycle")
+GROUPS = ("contract", "blocks", "hints", "attention", "chunks", "cache", "bank", "lifecycle", "stream batch")
 """In the order of the table."""
 
 

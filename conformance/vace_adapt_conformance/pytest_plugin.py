@@ -6,16 +6,23 @@ from typing import Any
 
 import pytest
 
-REFERENCE = "reference"
-"""The suite's own pipeline, which no distribution has to offer."""
+REFERENCES = {
+    "reference": "vace_adapt_conformance.reference.plugin",
+    "batched": "vace_adapt_conformance.batched.plugin",
+}
+"""The suite's own pipelines, which no distribution has to offer: plugin modules by name."""
 
 CHECKED = "vace_adapt_conformance.test_conformance"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--pipeline NAME``, once for each pipeline to check."""
+    """Add ``--pipeline 'NAME [key=value ...]'``, once for each pipeline to check."""
     parser.getgroup("vace-adapt").addoption(
-        "--pipeline", action="append", default=[], metavar="NAME", help="pipeline whose plugin is checked (repeatable)"
+        "--pipeline",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="pipeline whose plugin is checked, with settings behind it if wanted: 'NAME key=value' (repeatable)",
     )
 
 
@@ -27,8 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from vace_adapt.loading import discover
 
     known = sorted(discover())
-    for name in asked:
-        if name not in (*known, REFERENCE):
+    for name in (words.split()[0] if words.split() else "" for words in asked):
+        if name not in (*known, *REFERENCES):
             raise pytest.UsageError(f"--pipeline {name}: not installed (installed: {', '.join(known) or 'none'})")
 
 

@@ -28,7 +28,7 @@ class Report:
     """The outcome of every check on one plugin.
 
     Attributes:
-        pipeline: its name.
+        pipeline: its name, and what is not the default of its settings.
         distribution: its name and version.
         missing: required hooks that are not written yet, one line each.
         results: in the order of the groups.

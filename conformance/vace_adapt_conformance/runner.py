@@ -14,7 +14,18 @@ from vace_adapt_conformance.check import CHECKS, GROUPS, Check, Outcome, Result
 from vace_adapt_conformance.report import Report
 from vace_adapt_conformance.subject import Subject, purpose
 
-MODULES = ("contract", "blocks", "hints", "attention", "chunks", "cache", "rebuilding", "lifecycle")
+MODULES = (
+    "contract",
+    "blocks",
+    "hints",
+    "attention",
+    "chunks",
+    "cache",
+    "rebuilding",
+    "bank",
+    "lifecycle",
+    "batching",
+)
 
 
 def all_checks() -> Iterator[Check]:
@@ -28,7 +39,7 @@ def run(subject: Subject) -> Report:
     """Every check on one plugin."""
     missing = [f"{hook} {reason}: {purpose(hook)}" for hook, reason in subject.missing.items()]
     results = tuple(run_check(check, subject) for check in all_checks())
-    return Report(subject.name, subject.distribution, tuple(missing), results)
+    return Report(subject.title, subject.distribution, tuple(missing), results)
 
 
 def run_check(check: Check, subject: Subject) -> Result:

@@ -6,6 +6,7 @@ What core's session gives to a plugin's loop is scripted here, and every pass of
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -14,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vace_adapt.contract import BlockInputs, Chunk, HintSource, ReferenceRoom
+from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, Level, ReferenceRoom, SourceVideo
 from vace_adapt.streaming.noise import draw
 from vace_adapt.streaming.pipeline import Pipeline
 
-CLEAN, RECACHE, REBUILD = -1, -2, -3
+CLEAN, RECACHE, REBUILD, NEGATIVE = -1, -2, -3, -4
 """Numbers of the passes that are no denoise steps."""
 
 Source = Callable[[int, int], HintSource | None]
@@ -42,6 +43,8 @@ class Script:
         keep: what becomes of an estimate of a chunk's finished latents.
         reanchor: what the memory is rebuilt from, by chunk and row.
         room: reserved for references.
+        video: what was fed for a chunk, for a base that starts from it.
+        ahead: whether chunks begin before those in front of them are finished, as many as the loop works on at once.
     """
 
     seeds: Sequence[int] = (0,)
@@ -51,6 +54,8 @@ class Script:
     keep: Callable[[int, Tensor], Tensor] = lambda chunk, latents: latents
     reanchor: Mapping[int, Mapping[int, Tensor]] = field(default_factory=dict)
     room: ReferenceRoom | None = None
+    video: Callable[[int], SourceVideo | None] = lambda chunk: None
+    ahead: bool = False
 
 
 @dataclass
@@ -58,15 +63,22 @@ class Pass:
     """One run of the model.
 
     Attributes:
-        chunk, step: what was asked for before it.
-        latents: [B, C, F, h, w] that entered the patch embedding.
+        asked: number of the pass, by chunk, as it was asked for before it; of several chunks in a stream batch.
+        latents: [R, C, F, h, w] that entered the patch embedding.
         blocks: what entered each block that ran, and its index.
     """
 
-    chunk: int
-    step: int
+    asked: Mapping[int, int]
     latents: Tensor
     blocks: list[tuple[int, BlockInputs]] = field(default_factory=list)
+
+    def rows(self, rows: slice) -> Pass:
+        """Some of its rows."""
+        blocks = [
+            (index, BlockInputs(inputs.hidden[rows], inputs.modulation[rows], inputs.text[rows]))
+            for index, inputs in self.blocks
+        ]
+        return Pass(self.asked, self.latents[rows], blocks)
 
     def hidden(self, block: int) -> Tensor:
         """[B, L, D] that entered a block."""
@@ -94,6 +106,10 @@ class ScriptedChunk:
         self._run = run
 
     @property
+    def video(self) -> SourceVideo | None:
+        return self._run.script.video(self.index)
+
+    @property
     def reanchor(self) -> Mapping[int, Tensor]:
         self._run.at(self.index, REBUILD)
         return self._run.script.reanchor.get(self.index, {})
@@ -101,8 +117,11 @@ class ScriptedChunk:
     def noise(self, number: int) -> Tensor:
         return self._run.noise(self.index, number)
 
-    def denoising(self, step: int, sigma: float) -> HintSource | None:
+    def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return self._run.ask(self.index, step, sigma)
+
+    def unconditional(self, step: int, sigma: float) -> HintSource | None:
+        return self._run.ask_negative(self.index)
 
     def keep(self, latents: Tensor) -> Tensor:
         self._run.estimates.append((self.index, latents.clone()))
@@ -144,30 +163,48 @@ class Run:
         self.estimates: list[tuple[int, Tensor]] = []
         self.passes: list[Pass] = []
         self._watch = watch
-        self._where = (0, REBUILD)
-        self._staged: ScriptedChunk | None = None
+        self._at_once = pipe.parts.chunks_at_once
+        self._asked: dict[int, int] = {0: REBUILD}
+        self._ran = False
+        self._rows: dict[tuple[int, int], Tensor] = {}
+        self._staged: deque[ScriptedChunk] = deque()
+        self._begun = 0
+        self._wanted = 0
         self._latents = pipe.hooks.stream(pipe.parts, self)
 
     # --- what the loop sees -------------------------------------------------------------------------------------------
 
     def chunks(self) -> Iterator[Chunk]:
-        while self._staged is not None:
-            chunk, self._staged = self._staged, None
-            yield cast("Chunk", chunk)
+        while self._staged:
+            yield cast("Chunk", self._staged.popleft())
 
     @property
     def waiting(self) -> int:
-        """None: chunks are handed out one at a time, so one is finished before the next begins."""
-        return 0
+        return len(self._staged)
 
     def injecting(self, hints: HintSource | None) -> AbstractContextManager[None]:
         attachment = self.pipe.attachment
         return nullcontext() if attachment is None else attachment.running(hints)
 
-    def ask(self, chunk: int, step: int, sigma: float) -> HintSource | None:
+    def ask(self, chunk: int, step: int, sigma: Level) -> HintSource | None:
         self.at(chunk, step)
-        self.asked.append(Asked(chunk, step, sigma))
-        return self.script.source(chunk, step)
+        self.asked.append(Asked(chunk, step, cast("float", sigma)))  # no row starts from a video of its own
+        source = self.script.source(chunk, step)
+        return self._noting(chunk, step, source) if self._watch and self._at_once > 1 else source
+
+    def _noting(self, chunk: int, step: int, source: HintSource | None) -> HintSource:
+        """The same hints, or none; what they are asked with tells which rows of the pass are the chunk's."""
+
+        def hints(inputs: BlockInputs) -> Hints:
+            self._rows[chunk, step] = inputs.hidden.clone()
+            return {} if source is None else source(inputs)
+
+        return HintSource(hints, None if source is None else source.references)
+
+    def ask_negative(self, chunk: int) -> HintSource | None:
+        """The pass under the negative prompt is not counted as a step."""
+        self.at(chunk, NEGATIVE)
+        return self.script.source(chunk, NEGATIVE)
 
     def noise(self, chunk: int, number: int) -> Tensor:
         parts = self.pipe.parts
@@ -179,7 +216,9 @@ class Run:
         return made.to(parts.device, parts.dtype)
 
     def at(self, chunk: int, step: int) -> None:
-        self._where = (chunk, step)
+        if self._ran:
+            self._asked, self._ran = {}, False
+        self._asked[chunk] = step
 
     # --- what a check asks --------------------------------------------------------------------------------------------
 
@@ -187,11 +226,11 @@ class Run:
     def next(self) -> Tensor:
         """Make the next chunk: its latents [B, C, F, h, w]."""
         index = len(self.chunks_made)
-        prompts = self.script.prompts
-        prompt = _latest(prompts, index, PROMPT)
-        words = [prompt] * self.batch if isinstance(prompt, str) else list(prompt)
-        changed = index == 0 or (index in prompts and prompt != _latest(prompts, index - 1, PROMPT))
-        self._staged = ScriptedChunk(self, index, self.pipe.parts.text_encoder(words), changed)
+        self._wanted = max(self._wanted, index + 1)
+        ahead = self._at_once if self.script.ahead else 1
+        while self._begun < min(self._wanted, index + ahead):
+            self._staged.append(self._begin_chunk(self._begun))
+            self._begun += 1
         with self._watching() if self._watch else nullcontext():
             latents = next(self._latents, None)
         if latents is None:
@@ -201,7 +240,20 @@ class Run:
 
     def make(self, chunks: int) -> list[Tensor]:
         """Make so many chunks: their latents."""
+        self.wanted(chunks)
         return [self.next() for _ in range(chunks)]
+
+    def wanted(self, chunks: int) -> None:
+        """So many more chunks may begin, where chunks begin ahead."""
+        self._wanted = len(self.chunks_made) + chunks
+
+    def _begin_chunk(self, index: int) -> ScriptedChunk:
+        """What a chunk is made from, by the script."""
+        prompts = self.script.prompts
+        prompt = _latest(prompts, index, PROMPT)
+        words = [prompt] * self.batch if isinstance(prompt, str) else list(prompt)
+        changed = index == 0 or (index in prompts and prompt != _latest(prompts, index - 1, PROMPT))
+        return ScriptedChunk(self, index, self.pipe.parts.text_encoder(words), changed)
 
     @torch.no_grad()
     def finish(self) -> None:
@@ -229,11 +281,21 @@ class Run:
         return {name: tensor.clone() for name, tensor in self.cache.tensors().items()}
 
     def pass_of(self, chunk: int, step: int) -> Pass:
-        """The last pass with this number in a chunk."""
-        found = [one for one in self.passes if (one.chunk, one.step) == (chunk, step)]
+        """The last pass with this number in a chunk: the chunk's own rows of it."""
+        found = [one for one in self.passes if one.asked.get(chunk) == step]
         if not found:
             raise AssertionError(f"chunk {chunk} has no pass after the loop asked for the hints of {_name(step)}")
-        return found[-1]
+        came = found[-1]
+        if len(came.latents) == self.batch:
+            return came
+        for begin in range(0, len(came.latents), self.batch):
+            own = came.rows(slice(begin, begin + self.batch))
+            if (chunk, step) in self._rows and torch.equal(own.hidden(0), self._rows[chunk, step]):
+                return own
+        raise AssertionError(
+            f"chunk {chunk}, {_name(step)}: a pass of {len(came.latents)} rows, of which the {self.batch} of the chunk "
+            "were not given to its hints"
+        )
 
     # --- hooks of the suite -------------------------------------------------------------------------------------------
 
@@ -253,7 +315,12 @@ class Run:
         return stack
 
     def _begin(self, module: Any, args: tuple[Any, ...]) -> None:
-        self.passes.append(Pass(*self._where, args[0].clone()))
+        """A pass begins where latents are embedded; some models embed them row by row."""
+        latents = args[0].clone()
+        if self._ran and not self.passes[-1].blocks:
+            latents = torch.cat([self.passes.pop().latents, latents])
+        self.passes.append(Pass(self._asked, latents))
+        self._ran = True
 
     def _enter(self, index: int, read: Any) -> Any:
         def enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -271,4 +338,5 @@ def _latest(changes: Mapping[int, Any], chunk: int, otherwise: Any) -> Any:
 
 
 def _name(step: int) -> str:
-    return {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring"}.get(step, f"step {step}")
+    names = {CLEAN: "the clean pass", RECACHE: "a recache", REBUILD: "re-anchoring", NEGATIVE: "the negative prompt"}
+    return names.get(step, f"step {step}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vace_adapt.contract import BlockInputs, HintSource
 from vace_adapt.streaming.noise import draw
-from vace_adapt_conformance.scripted import Source
+from vace_adapt_conformance.scripted import NEGATIVE, Source
 from vace_adapt_conformance.subject import Subject
 
 
@@ -39,8 +39,8 @@ def made_by(make: Callable[[Tensor], dict[int, Tensor]]) -> HintSource:
 
 
 def while_denoising(source: HintSource) -> Source:
-    """These hints at every denoise step, and at no other pass."""
-    return lambda chunk, step: source if step >= 0 else None
+    """These hints at every denoise step, under the negative prompt, too, and at no other pass."""
+    return lambda chunk, step: source if step >= 0 or step == NEGATIVE else None
 
 
 def frame_rows(tokens: int, frame: int, frames: int) -> Tensor:

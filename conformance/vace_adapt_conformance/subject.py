@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from vace_adapt.loading import discover, register_plugin
 from vace_adapt.streaming.load import tiny_pipeline
 from vace_adapt.streaming.pipeline import Pipeline
 from vace_adapt.validation import validated
-from vace_adapt_conformance.pytest_plugin import REFERENCE
+from vace_adapt_conformance.overrides import settings_of
+from vace_adapt_conformance.pytest_plugin import REFERENCES
 
 MakesLive = Callable[[PipelineParts], nn.Module]
 """The parts of a tiny pipeline to a model object of the official repository with the same weights."""
@@ -38,6 +39,7 @@ class Subject:
         module: dotted name under which it is imported; None if it cannot be imported by name.
         layout: the layout to run; None for the first declared one.
         live: makes the model of another layout than the first.
+        settings: of the pipeline, where they are not the defaults.
 
     Attributes:
         missing: required hooks that are not written yet, by name, with the reason.
@@ -52,8 +54,10 @@ class Subject:
         module: str | None = None,
         layout: str | None = None,
         live: MakesLive | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
+        self.given = {"name": name, **(settings or {})}
         self.plugin = plugin
         self.distribution = distribution
         self.module = module
@@ -78,6 +82,11 @@ class Subject:
         return register_plugin(self.name, plugin, self.distribution, observers)
 
     @property
+    def title(self) -> str:
+        """Its name, and what is not the default of its settings."""
+        return " ".join(str(value) if key == "name" else f"{key}={value}" for key, value in self.given.items())
+
+    @property
     def layout(self) -> str:
         return self._layout or next(iter(self.hooks.info.layouts))
 
@@ -86,9 +95,14 @@ class Subject:
         return self.hooks.info.layouts[self.layout]
 
     def declared(self, capability: str) -> Capability:
-        """What the plugin says of a capability in this layout."""
+        """What the plugin says of a capability in this layout, and with these settings."""
         info = self.hooks.info
-        return info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        found = info.exceptions.get(self.layout, {}).get(capability) or info.capabilities[capability]
+        batches = capability == "stream_batch" and found.support is Support.FULL
+        if batches and self.pipe.parts.chunks_at_once == 1:
+            reason = "with these settings it makes one chunk at a time"
+            return Capability(support=Support.UNSUPPORTED, reason=reason)
+        return found
 
     def has(self, capability: str) -> bool:
         return self.declared(capability).support is Support.FULL
@@ -115,7 +129,7 @@ class Subject:
     def fresh(self, seed: int = 0, *, hooks: PipelineHooks | None = None) -> Pipeline:
         """A tiny pipeline of its own."""
         hooks = hooks or self.hooks
-        settings = validated(hooks.settings_type(), {"name": self.name}, "pipeline")
+        settings = validated(hooks.settings_type(), self.given, "pipeline")
         pipe = tiny_pipeline(hooks, settings, torch.device("cpu"), torch.float32, seed)
         if self.layout == pipe.parts.layout:
             return pipe
@@ -126,7 +140,7 @@ class Subject:
 
     def bare(self) -> Pipeline:
         """The same weights without any context path."""
-        settings = validated(self.hooks.settings_type(), {"name": self.name}, "pipeline")
+        settings = validated(self.hooks.settings_type(), self.given, "pipeline")
         parts = dataclasses.replace(self.hooks.tiny_pipeline(settings, 0), control_layers=None)
         if self.layout != parts.layout:
             assert self._live is not None
@@ -144,18 +158,35 @@ class Subject:
         return 3 * self.pipe.parts.backbone.unit[1]
 
 
-def open_subject(name: str, *, layout: str | None = None, live: MakesLive | None = None) -> Subject:
+def open_subject(
+    name: str, *, overrides: Sequence[str] = (), layout: str | None = None, live: MakesLive | None = None
+) -> Subject:
     """An installed plugin by its entry-point name, or ``reference``. A plugin that lacks hooks is opened, too.
+
+    Args:
+        name: of the pipeline.
+        overrides: settings of it, ``key=value``, in place of the defaults.
+        layout, live: see `Subject`.
 
     Raises:
         PipelineNotFound, PipelineConflict, PluginError: there is none, there are several, it cannot be imported.
+        SettingsError: an override that is not one, or does not fit the plugin's settings.
     """
+    subject = _opened(name, settings_of(overrides), layout, live)
+    if overrides and "vace_settings" not in subject.missing:
+        validated(subject.hooks.settings_type(), subject.given, "pipeline")
+    return subject
+
+
+def _opened(name: str, settings: Mapping[str, Any], layout: str | None, live: MakesLive | None) -> Subject:
     plugins = discover()
-    if name == REFERENCE and name not in plugins:
-        module = "vace_adapt_conformance.reference.plugin"
-        return Subject(name, importlib.import_module(module), "vace-adapt-conformance", module=module)
+    if name in REFERENCES and name not in plugins:
+        module = REFERENCES[name]
+        return Subject(
+            name, importlib.import_module(module), "vace-adapt-conformance", module=module, settings=settings
+        )
     if name not in plugins:
-        raise PipelineNotFound(name, [*plugins, REFERENCE])
+        raise PipelineNotFound(name, [*plugins, *REFERENCES])
     if len(plugins[name]) > 1:
         raise PipelineConflict(name, [found.distribution for found in plugins[name]])
     (chosen,) = plugins[name]
@@ -163,7 +194,8 @@ def open_subject(name: str, *, layout: str | None = None, live: MakesLive | None
         plugin = chosen.entry_point.load()
     except Exception as cause:  # a plugin's import may fail in any way; the cause is chained and shown
         raise PluginError(f"pipeline {name!r} cannot be imported: {type(cause).__name__}: {cause}") from cause
-    return Subject(name, plugin, chosen.distribution, module=chosen.entry_point.module, layout=layout, live=live)
+    module = chosen.entry_point.module
+    return Subject(name, plugin, chosen.distribution, module=module, layout=layout, live=live, settings=settings)
 
 
 def _why_missing(plugin: object, hook: str) -> str | None:

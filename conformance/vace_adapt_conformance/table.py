@@ -1,4 +1,5 @@
-"""``python -m vace_adapt_conformance.table NAME...``: checks x pipelines as Markdown, for a README.
+"""``python -m vace_adapt_conformance.table NAME...``: checks x pipelines as Markdown, for a README. A NAME may have
+settings behind it: ``'NAME key=value'``.
 
 With ``--write FILE`` the table takes the place of what stands between ``<!-- conformance -->`` and ``<!-- end -->``.
 """
@@ -77,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from vace_adapt_conformance.subject import open_subject
 
     torch.set_num_threads(1)
-    reports = [run(open_subject(name)) for name in chosen.names or sorted(discover())]
+    asked = [name.split() for name in chosen.names or sorted(discover())]
+    reports = [run(open_subject(name, overrides=overrides)) for name, *overrides in asked]
     made = table(reports)
     print(made)
     if chosen.write is not None:

@@ -1,4 +1,6 @@
-"""The checks as tests: ``python -m pytest --pyargs vace_adapt_conformance --pipeline NAME``."""
+"""The checks as tests: ``python -m pytest --pyargs vace_adapt_conformance --pipeline NAME``, or with settings behind
+the name: ``--pipeline 'NAME key=value'``.
+"""
 
 from __future__ import annotations
 
@@ -30,5 +32,6 @@ def test_check(pipeline: str, check: Check, conformance_subjects: dict[str, Any]
 
 def _subject(name: str, opened: dict[str, Any]) -> Any:
     if name not in opened:
-        opened[name] = open_subject(name)
+        pipeline, *overrides = name.split()
+        opened[name] = open_subject(pipeline, overrides=overrides)
     return opened[name]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
-import tomllib
 
 import pytest
+from installing import installed
 
 from vace_adapt.cli.main import main
 from vace_adapt.cli.new_plugin import WRITTEN
@@ -19,12 +19,7 @@ def written(tmp_path, monkeypatch):
     """A skeleton, as pip would have installed it."""
     assert main(["new-plugin", "mine", "--folder", str(tmp_path)]) == 0
     folder = tmp_path / "vace-adapt-mine"
-    info = folder / "vace_adapt_mine-0.1.0.dist-info"
-    info.mkdir()
-    points = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]["vace_adapt"]
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vace-adapt-mine\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[vace_adapt]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
-    monkeypatch.syspath_prepend(str(folder))
+    installed(folder, monkeypatch)
     return folder
 
 

@@ -134,6 +134,8 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["controls.scal.control=1"], "controls.scal: unknown key; did you mean 'controls.scale'?"),
         (["+controls.reference_fom=joint"], "controls.reference_fom: unknown key; did you mean 'reference_form'?"),
         (["pipeline.windw=9"], "pipeline.windw: unknown key; did you mean 'pipeline.window'?"),
+        (["pipeline=memflow", "pipeline.spars=true"], "pipeline.spars: unknown key; did you mean 'pipeline.sparse'?"),
+        (["pipeline=memflow", "pipeline.rope=relative"], "pipeline.rope: unknown key"),
         (["task=dept"], "swap_anything, text); did you mean 'depth'?"),
         (["references=[a,"], "cannot read 'references=[a,': put quotes around the value"),
         (["references={}"], "references: must be a list, not {}: write [{}]"),
@@ -203,6 +205,6 @@ def test_all_mistakes_at_once():
 
 def test_unknown_pipeline():
     with pytest.raises(
-        PipelineNotFound, match=r"no pipeline 'longlve' \(installed: longlive, .*\); did you mean 'longlive'"
+        PipelineNotFound, match=r"no pipeline 'longlve' \(installed: .*longlive.*\); did you mean 'longlive'"
     ):
         text("pipeline=longlve")

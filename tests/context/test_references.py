@@ -73,7 +73,7 @@ def test_cached_equals_recomputing_the_reference_rows_bit_for_bit(tiny, monkeypa
     recomputing = tiny.context("cached")
     recomputing.set_references(references(2))
 
-    def recomputed(self, step, *args):
+    def recomputed(self, step, *args, **rest):
         self._compute(step, *args)
         return self._memory[step]
 

@@ -176,7 +176,7 @@ def no_chunk_in_the_key(real):
 
 
 def clean_pass_as_the_last_step(real):
-    return lambda self, inputs, *, step, sigma: real(self, inputs, step=step % STEPS, sigma=sigma)
+    return lambda self, inputs, *, step, **rest: real(self, inputs, step=step % STEPS, **rest)
 
 
 @pytest.mark.parametrize(

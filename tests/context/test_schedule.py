@@ -153,7 +153,7 @@ def test_a_control_is_heard_where_schedule_and_map_meet(tiny):
 
 def test_a_step_that_was_not_declared(tiny):
     made = chunk_context(tiny.context(), randn(1, 96, FRAMES, 4, 6))
-    with pytest.raises(SessionError, match="denoise step 4 was not declared: parts.draws is 4"):
+    with pytest.raises(SessionError, match="denoise step 4 was not declared: parts.steps is 4"):
         made.source(STEPS, 0.7)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +14,15 @@ from vace_adapt.errors import InputError
 
 
 def check_command(
-    name: str, *, json_file: str | None, html_file: str | None, layout: str | None, live: str | None
+    name: str,
+    overrides: Sequence[str],
+    *,
+    json_file: str | None,
+    html_file: str | None,
+    layout: str | None,
+    live: str | None,
 ) -> int:
-    """Print the table of a pipeline; 1 if a check failed or a hook is missing."""
+    """Print the table of a pipeline, with some of its settings changed; 1 if a check failed or a hook is missing."""
     if find_spec("vace_adapt_conformance") is None:
         raise InputError("vace-adapt check needs the conformance suite: pip install vace-adapt-conformance")
     for file in (json_file, html_file):
@@ -31,7 +38,7 @@ def check_command(
     from vace_adapt_conformance.subject import open_subject
 
     torch.set_num_threads(1)  # in models this small, threads only wait for each other
-    report = run(open_subject(name, layout=layout, live=None if live is None else _function(live)))
+    report = run(open_subject(name, overrides=overrides, layout=layout, live=None if live is None else _function(live)))
     print(report.text())
     if json_file is not None:
         Path(json_file).write_text(json.dumps(report.plain(), indent=2) + "\n", encoding="utf-8")

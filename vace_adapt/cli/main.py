@@ -75,7 +75,12 @@ def _check(chosen: argparse.Namespace) -> int:
     from vace_adapt.cli.check import check_command
 
     return check_command(
-        chosen.name, json_file=chosen.json, html_file=chosen.html, layout=chosen.layout, live=chosen.live
+        chosen.name,
+        chosen.overrides,
+        json_file=chosen.json,
+        html_file=chosen.html,
+        layout=chosen.layout,
+        live=chosen.live,
     )
 
 
@@ -136,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 nothing failed and nothing is missing, 1 otherwise, 2 wrong input",
     )
     command.add_argument("name", help="an installed pipeline, or reference for the suite's own")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="settings of the pipeline to check it with")
     command.add_argument("--json", metavar="FILE", help="write the results as JSON, too")
     command.add_argument("--html", metavar="FILE", help="write the table as a page, too")
     command.add_argument("--layout", help="check this layout, on a live model")

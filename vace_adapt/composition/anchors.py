@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vace_adapt.controls import AnchorRule
 from vace_adapt.errors import InputError
-from vace_adapt.time_map import TimeMap, groups
+from vace_adapt.time_map import TimeMap
 
 Placed = tuple[Tensor, Tensor]
 """A picture [B, h, w, 3] and its mask [B, h, w], 0 = keep."""
@@ -142,7 +142,7 @@ class Anchors:
     def _filled(self, placed: dict[int, Placed], chunk: int) -> dict[int, Placed]:
         """Every frame of a group that has a picture, with the nearest picture of the group (the earlier of two)."""
         filled = {}
-        for group in groups(self.time.latent_start(chunk), self.time.latents(chunk), self.time.stride):
+        for group in self.time.groups(chunk):
             shown = [frame for frame in group if frame in placed]
             for frame in group if shown else ():
                 filled[frame] = placed[min(shown, key=lambda other: (abs(other - frame), other))]

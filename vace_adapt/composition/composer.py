@@ -29,7 +29,6 @@ from vace_adapt.conditioning.pixels import frames_to_pixels, mask_to_pixels, to_
 from vace_adapt.contract import Canvas, ChunkShapes
 from vace_adapt.controls import ControlSettings
 from vace_adapt.errors import InputError
-from vace_adapt.time_map import groups
 
 
 @dataclass(frozen=True)
@@ -235,8 +234,8 @@ class Composer:
         time = self._shapes.time
         rows, columns = self._shapes.grid
         by_frame = reduce(scales, "s b t (r p) (c q) -> s b t r c", "mean", r=rows, c=columns)
-        own = groups(time.latent_start(chunk), time.latents(chunk), time.stride)
-        return torch.stack([by_frame[:, :, group.start : group.stop].mean(dim=2) for group in own], dim=2)
+        by_latent = [by_frame[:, :, group.start : group.stop].mean(dim=2) for group in time.groups(chunk)]
+        return torch.stack(by_latent, dim=2)
 
     def _check_first_chunk(self) -> None:
         needed, first = max(self._steered.first_frames, self._masks.first_frames), self._shapes.time.pixels(0)

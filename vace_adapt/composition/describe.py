@@ -11,7 +11,7 @@ from vace_adapt.annotators.find import load_annotator
 from vace_adapt.composing import MAIN, Structure
 from vace_adapt.controls import ControlSettings
 from vace_adapt.scale import HintScale, Schedule
-from vace_adapt.time_map import TimeMap, group_of, latent_of
+from vace_adapt.time_map import TimeMap
 
 INACTIVE, REACTIVE, MASK = "inactive 0-15", "reactive 16-31", "mask 32-95"
 """Channels of the control latents (ali-vilab/VACE vace/models/wan/wan_vace.py ``vace_encode_frames``)."""
@@ -167,7 +167,7 @@ def _chunks(facts: Facts, first: int, last: int | None) -> str:
         end = time.chunk_of(facts.frames - 1)
         return _span(min(facts.next_chunk, end), end)
     chunks = _span(time.chunk_of(first), time.chunk_of(last))
-    filled = [group_of(latent_of(frame, time.stride), time.stride) for frame in (first, last)]
+    filled = [time.group(frame) for frame in (first, last)]
     start, stop = filled[0].start, filled[1].stop
     if facts.settings.anchor == "frame" or (start, stop) == (first, last + 1):
         return chunks

@@ -32,8 +32,8 @@ class ControlEncoder:
         self._time = time
         self._mask_time = mask_time
         self._zeros = codec.zero_video(shape)
-        self._inactive = EncoderStream(codec, self._zeros)
-        self._reactive = EncoderStream(codec, self._zeros)
+        self._inactive = EncoderStream(codec, self._zeros, restarts=time.restarts)
+        self._reactive = EncoderStream(codec, self._zeros, restarts=time.restarts)
 
     def control(self, chunk: int, frames: Tensor, mask: Tensor | None) -> Tensor:
         """Control latents of a chunk.
@@ -47,7 +47,7 @@ class ControlEncoder:
             Normalised, float32 [B, 96, F, h, w].
         """
         latents = self._time.latents(chunk)
-        start = self._time.latent_start(chunk)
+        start = self._time.place(self._time.latent_start(chunk))
         if mask is None or bool((mask > 0.5).all()):
             inactive = self._inactive.encode_zeros(latents)
             reactive = self._reactive.encode(frames)
@@ -73,8 +73,8 @@ class ControlEncoder:
         Returns:
             Zero frames under an all-one mask, normalised, [B, 96, latents, h, w].
         """
-        encoded = self._zeros.encoded(start, latents)
-        zeros = self._codec.posterior_mean(encoded)
+        places = [self._time.place(latent) for latent in range(start, start + latents)]
+        zeros = self._codec.posterior_mean(torch.cat([self._zeros.encoded(place, 1) for place in places], dim=2))
         normalised = self._codec.normalise(zeros)
         return torch.cat([normalised, normalised, self._all_generate(zeros)], dim=1)
 

@@ -67,6 +67,14 @@ class VaeCodec:
                 self._zeros = ZeroVideo(self, shape)
             return self._zeros
 
+    def encoder(self, shape: tuple[int, int, int], *, restarts: bool = False) -> EncoderStream:
+        """A video stream of [B, H, W] going in."""
+        return EncoderStream(self, self.zero_video(shape), restarts=restarts)
+
+    def decoder(self) -> DecoderStream:
+        """A stream of latents coming out."""
+        return DecoderStream(self)
+
     def encode_group(self, pixels: Tensor, state: State) -> Tensor:
         """One latent frame [B, 2C, 1, h, w] before the posterior, of 1 frame (first) or 4 frames (later)."""
         encoded: Tensor = self.vae.encoder(pixels, feat_cache=state, feat_idx=[0])
@@ -89,11 +97,13 @@ class EncoderStream:
     Args:
         codec: the VAE.
         zeros: the all-zero video of this stream's size.
+        restarts: whether every call begins a video of its own.
     """
 
-    def __init__(self, codec: VaeCodec, zeros: ZeroVideo) -> None:
+    def __init__(self, codec: VaeCodec, zeros: ZeroVideo, *, restarts: bool = False) -> None:
         self._codec = codec
         self._zeros = zeros
+        self._restarts = restarts
         self._state: State | None = None  # None while everything so far was zero
         self._latents = 0
 
@@ -109,6 +119,7 @@ class EncoderStream:
         Raises:
             InputError: T is not such a number.
         """
+        self._begin()
         frames = pixels.shape[2]
         lead = 1 if self._latents == 0 else 0
         if frames < 1 or (frames - lead) % 4:
@@ -126,6 +137,7 @@ class EncoderStream:
 
     def encode_zeros(self, latents: int) -> Tensor:
         """Continue with zero (mid-gray) frames: [B, C, latents, h, w]. Costs nothing while all so far was zero."""
+        self._begin()
         if self._state is None:
             start = self._latents
             self._latents += latents
@@ -137,6 +149,11 @@ class EncoderStream:
         """Forget what was given; go on as if all of it, and `latents` more latent frames, had been zero."""
         self._state = None
         self._latents += latents
+
+    def _begin(self) -> None:
+        """Forget the video so far, where every call has its own."""
+        if self._restarts:
+            self._state, self._latents = None, 0
 
 
 class ZeroVideo:

@@ -75,7 +75,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise SettingsError(f"{error.full_key}: has no value (???)") from error
     except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
-        raise _unusable(error) from error
+        raise _unusable(error, others) from error
     assert isinstance(plain, dict)
     return with_texts({str(key): value for key, value in plain.items()}, texts)
 
@@ -105,7 +105,7 @@ def _unknown_choice(error: MissingConfigException) -> Exception:
     return SettingsError(f"{group}={name}: unknown (known: {', '.join(known)}){closest(name, known)}")
 
 
-def _unusable(error: Exception) -> SettingsError:
+def _unusable(error: Exception, overrides: Sequence[str]) -> SettingsError:
     """A key that is not in the configuration, or a value Hydra cannot use."""
     text = " ".join(str(error).split())
     if sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)' (?:1\. To|requires)", text):
@@ -120,15 +120,15 @@ def _unusable(error: Exception) -> SettingsError:
         return SettingsError(text)
     full = unknown[1]
     section = full.rpartition(".")[0]
-    known = _known_keys(section)
+    known = _known_keys(section, [override for override in overrides if override.startswith("pipeline=")])
     if full in known:
         return SettingsError(f"{full}: {section} is set to something else: leave {section}=... out")
     return SettingsError(f"{full}: unknown key{closest(full, known)}")
 
 
-def _known_keys(section: str) -> list[str]:
-    """Full names of the keys in a section of the default configuration."""
-    keys = compose_config([])
+def _known_keys(section: str, pipeline: Sequence[str]) -> list[str]:
+    """Full names of the keys in a section of the default configuration, with the pipeline that was chosen."""
+    keys = compose_config(pipeline)
     for part in section.split(".") if section else []:
         inner = keys.get(part)
         keys = inner if isinstance(inner, dict) else {}

@@ -11,6 +11,7 @@ from einops import repeat
 from torch import Tensor
 
 from vace_adapt.attention.rope import Rotation
+from vace_adapt.cache.text import TextMemory
 from vace_adapt.compiling import mark_growing
 from vace_adapt.context.blocks import ReferenceLayer
 from vace_adapt.context.parts import Part, parts
@@ -98,13 +99,14 @@ class ChunkContext:
         """Whether any hint will be added."""
         return any(self._steps)
 
-    def source(self, step: int, sigma: Level) -> HintSource | None:
+    def source(self, step: int, sigma: Level, *, negative: bool = False) -> HintSource | None:
         """Hints of a pass, and the references that the base's self-attention sees in it.
 
         Args:
             step: number of the pass within a chunk. -1 is the clean pass, whose scales are those of the last denoise
                 step.
             sigma: its noise level in [0, 1].
+            negative: whether it is the step's pass under the negative prompt; it sees no references in slots.
 
         Returns:
             None where no hint would be added (nothing given, or every scale 0): the context path does not run then.
@@ -113,60 +115,63 @@ class ChunkContext:
             SessionError: there is no such step.
         """
         if not -1 <= step < len(self._steps):
-            raise SessionError(f"denoise step {step} was not declared: parts.draws is {len(self._steps)}")
+            raise SessionError(f"denoise step {step} was not declared: parts.steps is {len(self._steps)}")
         if not self._steps[step]:
             return None
-        hints = partial(self._hints, step=step, sigma=sigma)
-        return HintSource(hints, None if self._slots is None else self._slots.seen(step, sigma))
+        hints = partial(self._hints, step=step, sigma=sigma, negative=negative)
+        return HintSource(hints, None if negative or self._slots is None else self._slots.seen(step, sigma))
 
-    def _hints(self, inputs: BlockInputs, *, step: int, sigma: Level) -> Hints:
+    def _hints(self, inputs: BlockInputs, *, step: int, sigma: Level, negative: bool) -> Hints:
         """Made now, or at an earlier step of the chunk that this one shares them with."""
         came, own = tuple(inputs.hidden.shape[:2]), (self._batch, self._frames * self._stream.frame_tokens)
         if came != own:
             raise AttachError(f"the base's chunk has {came} rows and tokens, its control latents {own}")
-        last, first = self._stream.last_hints, step if step < 0 else self._made_at[step]
+        last = self._stream.last_negative if negative else self._stream.last_hints
+        first = step if step < 0 else self._made_at[step]
         if first < step and (found := last.of(self._key, first)) is not None:
             return found
         last.drop(self._key)
-        hints = self._made(inputs, step, sigma)
+        hints = self._made(inputs, step, sigma, negative)
         if step >= 0 and self._made_at.count(first) > 1:
             last.keep(self._key, first, hints)
         return hints
 
-    def _made(self, inputs: BlockInputs, step: int, sigma: Level) -> Hints:
+    def _made(self, inputs: BlockInputs, step: int, sigma: Level, negative: bool) -> Hints:
         base_dtype, dtype = inputs.hidden.dtype, self._path.dtype
-        inputs = self._stream.entering(inputs, self._text)
+        text = self._stream.negative if negative else self._text
+        inputs = self._stream.entering(inputs, text)
         if self._past is not None:
             tokens = self._past.tokens(self._stream.patch_embedding, sigma)
             inputs = BlockInputs(torch.cat([tokens.to(dtype), inputs.hidden], dim=1), inputs.modulation, inputs.text)
         total: list[Tensor] = []
         for part in self._steps[step]:
-            hints = self._part(part, inputs, step, sigma)
+            hints = self._part(part, inputs, step, sigma, text)
             total = [a + b for a, b in zip(total, hints, strict=True)] if total else hints
         return {layer: hint.to(base_dtype) for layer, hint in self._weighted(total)}
 
     # --- one context pass ---------------------------------------------------------------------------------------------
 
-    def _part(self, part: Part, inputs: BlockInputs, step: int, sigma: Level) -> list[Tensor]:
+    def _part(self, part: Part, inputs: BlockInputs, step: int, sigma: Level, text: TextMemory) -> list[Tensor]:
         """Hints of the chunk rows, with what the part has, times its factor."""
         stream, held = self._stream, self._references.get(part.references)
         rotations = self._rotations[part.references]
         given: Given = "control" if part.control else "nothing"
         if held is None or stream.form == "references_only":
             rows = self._rows(given if held is None else part.references, inputs)
-            hints = self._blocks(rows, inputs, rotations[-1])
+            hints = self._blocks(rows, inputs, text, rotations[-1])
         elif stream.form == "joint":
             rows = torch.cat([held.at(sigma), self._rows(given, inputs)], dim=1)
-            hints = self._blocks(rows, inputs, rotations[-1])
+            hints = self._blocks(rows, inputs, text, rotations[-1])
         else:
-            memory = held.remembered(step, sigma, inputs, self._text, rotations[0])
-            hints = self._blocks(self._rows(given, inputs), inputs, rotations[-1], memory)
+            memory = held.remembered(step, sigma, inputs, text, rotations[0], negative=text is self._stream.negative)
+            hints = self._blocks(self._rows(given, inputs), inputs, text, rotations[-1], memory)
         return [_scaled(hint, part.factor) for hint in hints]
 
     def _blocks(
         self,
         rows: Tensor,
         inputs: BlockInputs,
+        text: TextMemory,
         rotation: Rotation,
         memory: Sequence[ReferenceLayer] | None = None,
     ) -> list[Tensor]:
@@ -178,8 +183,7 @@ class ChunkContext:
         for i in range(1 + max(i for i, factor in enumerate(self._layer_factors) if factor > 0)):
             block: Any = self._path.vace_blocks[i]
             remembered = None if memory is None else memory[i]
-            text, attend = self._text[i], self._path.attends[i]
-            rows = block(rows, inputs.modulation, text, rotation, attend, remembered)
+            rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], remembered)
             hints.append(block.proj_out(rows[:, -own:]))
         return hints
 

@@ -73,8 +73,8 @@ class ReferenceRows:
         self._patch_embedding = patch_embedding
         self._references = references
         self._entry = path.entry(references.control.to(path.dtype))
-        self._memory: dict[int, list[ReferenceLayer]] = {}
-        self._made_for: dict[int, tuple[Level, TextMemory, int]] = {}
+        self._memory: dict[int | str, list[ReferenceLayer]] = {}
+        self._made_for: dict[int | str, tuple[Level, TextMemory, int]] = {}
 
     @property
     def count(self) -> int:
@@ -95,18 +95,27 @@ class ReferenceRows:
         return self._entry + tokens.to(self._entry.dtype)
 
     def remembered(
-        self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation
+        self,
+        step: int,
+        sigma: Level,
+        inputs: BlockInputs,
+        text: TextMemory,
+        rotation: Rotation,
+        *,
+        negative: bool = False,
     ) -> list[ReferenceLayer]:
         """Keys and values of the rows attending to themselves only, in every context block.
 
         They depend on the references, the prompt and the noise level. Each step's are computed once and reused for as
-        long as its level and the prompt stay; then anew, into the same buffers.
+        long as its level and the prompt stay; then anew, into the same buffers. A step's pass under the negative prompt
+        has buffers of its own.
         """
+        key = f"negative.{step}" if negative else step
         made_for = (sigma, text, text.version)
-        if self._made_for.get(step) != made_for:
-            self._compute(step, sigma, inputs, text, rotation)
-            self._made_for[step] = made_for
-        return self._memory[step]
+        if self._made_for.get(key) != made_for:
+            self._compute(key, sigma, inputs, text, rotation)
+            self._made_for[key] = made_for
+        return self._memory[key]
 
     def hints(
         self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation, *, remember: bool
@@ -133,9 +142,9 @@ class ReferenceRows:
             for name, tensor in zip(("key", "value"), layer, strict=True)
         }
 
-    def _compute(self, step: int, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
+    def _compute(self, key: int | str, sigma: Level, inputs: BlockInputs, text: TextMemory, rotation: Rotation) -> None:
         with eagerly(self._path.compiled):
-            for _ in self._advance(sigma, inputs, text, rotation, self._reserved(step)):
+            for _ in self._advance(sigma, inputs, text, rotation, self._reserved(key)):
                 pass
 
     def _advance(
@@ -153,15 +162,15 @@ class ReferenceRows:
             rows = block(rows, inputs.modulation, text[i], rotation, self._path.attends[i], None, store)
             yield rows
 
-    def _reserved(self, step: int) -> list[ReferenceLayer]:
+    def _reserved(self, key: int | str) -> list[ReferenceLayer]:
         """The buffers of a step."""
-        if step not in self._memory:
+        if key not in self._memory:
             shape = (*self._entry.shape[:2], self._path.backbone.heads, self._path.backbone.head_dim)
-            self._memory[step] = [
+            self._memory[key] = [
                 ReferenceLayer(self._entry.new_empty(shape), self._entry.new_empty(shape)) for _ in self._path.layers
             ]
             if self._path.compiled:
-                for layer in self._memory[step]:
+                for layer in self._memory[key]:
                     mark_growing(layer.key, 1)
                     mark_growing(layer.value, 1)
-        return self._memory[step]
+        return self._memory[key]

@@ -64,7 +64,9 @@ class ContextStream:
         text: the prompt of the chunks that come. A chunk keeps the one it was made with: the others may still be at
             work under the prompt before.
         grid: token rows and columns of a latent frame.
+        negative: the negative prompt of classifier-free guidance; the same for the whole stream.
         last_hints: kept for later steps of the chunk that made them.
+        last_negative: the same of the passes under the negative prompt.
         reference_scales: of the references in force, one for each.
         references_given: grows with every change of them.
     """
@@ -87,7 +89,9 @@ class ContextStream:
         self.slots = slots
         self._texts = deque(TextMemory(list(path.vace_blocks)) for _ in range(at_once))
         self.text = self._texts[0]
+        self.negative = TextMemory(list(path.vace_blocks))
         self.last_hints = LastHints(at_once)
+        self.last_negative = LastHints(at_once)
         self.grid = rope.grid
         self.frame_tokens = rope.grid[0] * rope.grid[1]
         self.reference_scales: tuple[float, ...] = ()
@@ -180,4 +184,9 @@ class ContextStream:
             if i
             for name, tensor in text.tensors().items()
         }
-        return {**self.text.tensors(), **earlier, **remembered, **self.last_hints.tensors()}
+        negative = {
+            f"negative.{name}": tensor
+            for part in (self.negative, self.last_negative)
+            for name, tensor in part.tensors().items()
+        }
+        return {**self.text.tensors(), **earlier, **remembered, **self.last_hints.tensors(), **negative}

@@ -92,8 +92,11 @@ class CacheLayout:
         kind: ``ring`` (sink + window), ``ring+bank``, ``packed`` or ``foreign`` (owned by a live official model).
         slots: latent frames it can hold in all; never grows.
         sink: of these, how many stay for good.
-        bank: of these, how many are selected memories.
+        bank: of these, how many are selected memories: keys and values that clean passes made of old frames. Passes
+            read them, and none rewrites them.
         references: slots reserved for references, besides `slots`; they hold no latent frame of the video.
+        refreshed: whether a sink frame gives its slot up to a new frame that it does not resemble. The sink's slots
+            then come first in `CacheOps.positions`, and change in no other way.
     """
 
     kind: str
@@ -101,6 +104,7 @@ class CacheLayout:
     sink: int
     bank: int = 0
     references: int = 0
+    refreshed: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,9 @@ class CacheOps(Protocol):
     layout: CacheLayout
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Every tensor of the memory by name; the same objects for the whole stream."""
+        """Every tensor of the memory by name; the same objects for the whole stream. Names of a bank's begin with
+        ``bank``.
+        """
         ...
 
     def positions(self, row: int = 0) -> Sequence[int]:

@@ -41,7 +41,7 @@ class Capability(Frozen):
 
 
 CAPABILITIES: Mapping[str, str] = {
-    "sink": "the first latent frames stay in the cache for good",
+    "sink": "the first latent frames stay in the cache, for good or until new ones do not resemble them",
     "window": "only the newest latent frames stay in the cache",
     "bank": "selected old keys and values are kept in a memory bank",
     "packed_history": "history enters as packed tokens instead of a KV cache",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,8 +23,11 @@ class TextEncoder(Protocol):
         """Move the encoder."""
         ...
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """[B, text_len, text_dim]; rows past the prompt's own length are zero."""
+    def __call__(self, prompts: Sequence[str]) -> Any:
+        """[B, text_len, text_dim]; rows past the prompt's own length are zero.
+
+        A plugin without core's context path may give any one object with ``to(device, dtype)`` that its loop takes.
+        """
         ...
 
 
@@ -38,9 +41,10 @@ class PipelineParts:
         settings: the plugin's validated settings (an instance of what `vace_settings` names).
         device, dtype: of the base model.
         backbone: the sizes this model really has.
-        vae: a diffusers `AutoencoderKLWan`, on `device`.
+        vae: on `device`: a diffusers `AutoencoderKLWan`, or whatever `codec` takes.
         text_encoder: see `TextEncoder`.
-        draws: noise draws a chunk uses, one for each denoise step.
+        draws: noise draws a chunk uses: one for each denoise step, or a single one where a deterministic solver takes
+            several steps from it.
         control_layers: of a tiny pipeline, the base blocks that receive hints; None gives it no control. Where control
             weights are read, they say it themselves.
         normalised_input: whether latents given to the base (references, a video to start from) are normalised with the
@@ -49,6 +53,12 @@ class PipelineParts:
         starts_from_video: whether the loop wants `Chunk.video`; core encodes it only then.
         chunks_at_once: how many chunks the loop works on at once where they have begun already (`Stream.waiting`); over
             1 only with capability ``stream_batch``.
+        codec: makes of `vae` what core encodes and decodes with, in place of `vace_adapt.conditioning.vae.VaeCodec`: an
+            object with that class's ``normalise``, ``denormalise``, ``encoder`` and ``decoder``. A VAE other than
+            Wan2.1's needs one, and can have no VACE weights.
+        hinted_blocks: blocks that receive hints which the plugin's own context blocks make; None where core's do. The
+            plugin then reads ``weights.control`` itself.
+        solver_steps: denoise steps of a chunk, where they are not as many as its draws.
         trained: False for random weights; the command line says so.
         compiled: whether the blocks run under `torch.compile`; core sets it.
     """
@@ -66,13 +76,22 @@ class PipelineParts:
     normalised_input: bool = True
     starts_from_video: bool = False
     chunks_at_once: int = 1
+    codec: Callable[[Any], Any] | None = None
+    hinted_blocks: tuple[int, ...] | None = None
+    solver_steps: int | None = None
     trained: bool = True
     compiled: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Denoise steps of a chunk."""
+        return self.draws if self.solver_steps is None else self.solver_steps
 
 
 @dataclass(frozen=True)
 class SourceVideo:
-    """The video that was fed for a chunk, for a base that starts from it.
+    """The video that was fed for a chunk, for a base that starts from it, or for a plugin's own context blocks
+    (`PipelineParts.hinted_blocks`): these get it as VACE is shown it.
 
     Attributes:
         latents: [B, C, F, h, w] in the base's dtype, normalised where `PipelineParts.normalised_input` says so.
@@ -95,7 +114,9 @@ class Chunk(Protocol):
     text: Tensor
     """[B, text_len, text_dim] prompt embeddings that hold from this chunk on."""
     prompt_changed: bool
-    """True for chunk 0 and for the first chunk under another prompt."""
+    """True for chunk 0 and for the first chunk under another prompt. A recache rewrites sink and window; a memory bank
+    keeps what it holds, and may choose by the new prompt when it is full.
+    """
     reanchor: Mapping[int, Tensor]
     """From which latents the memory is rebuilt before the chunk runs, by batch row; empty for nothing.
 
@@ -131,6 +152,15 @@ class Chunk(Protocol):
         """
         ...
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        """Hints of the pass under the negative prompt that a step of classifier-free guidance takes besides
+        `denoising`; asked for right after it.
+
+        The control is in both passes, as in batch VACE, so that guidance strengthens the prompt and not the control. A
+        stream has one negative prompt. References in slots do not take part.
+        """
+        ...
+
     def keep(self, latents: Tensor) -> Tensor:
         """Estimated finished latents [B, C, F, h, w] with what must be kept put in place (``preserve: latent``).
 
@@ -161,9 +191,9 @@ class Stream(Protocol):
         """How many chunks have begun that `chunks` has not handed out yet.
 
         A chunk begins when its finished latents are asked for; or before, while fewer than
-        `PipelineParts.chunks_at_once` are begun and not finished, if all its frames are fed. What it is made from, its
-        prompt and its references are settled then. What is made of it must not depend on whether others begin before
-        it is finished: only how fast.
+        `PipelineParts.chunks_at_once` are begun and not finished, if all its frames are fed and nothing is re-anchored
+        before it. What it is made from, its prompt and its references are settled then. What is made of it must not
+        depend on whether others begin before it is finished: only how fast.
         """
         ...
 

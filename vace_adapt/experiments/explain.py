@@ -36,7 +36,7 @@ def explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> Desc
     shapes = hooks.chunk_shapes(parts, source.height, source.width)
     time = shapes.time
     mask = source.mask is not None
-    check_options(settings.controls, parts.draws)
+    check_options(settings.controls, parts.steps)
     anchors = tuple(sorted(set(_anchors(settings, source))))
     if settings.controls.reanchor is not None:
         hooks.require("reanchor", parts.layout)

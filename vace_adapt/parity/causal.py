@@ -36,6 +36,9 @@ class GoldenChunk:
     def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return self._hints(str(step))
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        return None
+
     def keep(self, latents: Tensor) -> Tensor:
         return latents
 

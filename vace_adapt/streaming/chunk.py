@@ -93,6 +93,9 @@ class SessionChunk:
     def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return None if self._context is None else self._context.source(step, sigma)
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        return None if self._context is None else self._context.source(step, sigma, negative=True)
+
     def keep(self, latents: Tensor) -> Tensor:
         return latents if self._kept is None else self._kept.into(latents)
 

@@ -52,7 +52,7 @@ class ControlPath:
         self._shapes = shapes
         self._seeds = seeds
         self.references = 0
-        self._steps = engine.parts.draws
+        self._steps = engine.parts.steps
         self._at_once = engine.parts.chunks_at_once
         passes = self._steps + (settings.kv_policy == "with_hints")
         self.room = ReferenceRoom(settings.reference_slots, passes) if settings.reference_slots else None

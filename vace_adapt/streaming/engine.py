@@ -46,17 +46,20 @@ class Engine:
         self.context = context
         self.live = live
         self.download = download
-        self.codec = VaeCodec(parts.vae)
+        self.codec: Any = (parts.codec or VaeCodec)(parts.vae)
         self.device = parts.device
         self.dtype = parts.dtype
         self.attachment: Attachment | None = None
         blocks = hooks.locate_blocks(parts.model, parts.layout)
         self.patch_embedding: Callable[[Tensor], Tensor] = parts.model.get_submodule(blocks.patch_embedding)
-        if context is None:
+        hinted = parts.hinted_blocks
+        if context is not None:
+            hinted = context.layers
+            context.attends = [hooks.wrap_attention(attend, layer, parts.model) for layer in range(len(hinted))]
+        if not hinted:
             return
-        context.attends = [hooks.wrap_attention(attend, layer, parts.model) for layer in range(len(context.layers))]
         if hooks.info.layouts[parts.layout] is Injection.HOOKS:
-            self.attachment = Attachment(parts.model, blocks, context.layers)
+            self.attachment = Attachment(parts.model, blocks, hinted)
             weakref.finalize(self, self.attachment.detach)
 
     def compile(self, **options: Any) -> Self:

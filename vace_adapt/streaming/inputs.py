@@ -230,7 +230,7 @@ class StreamInputs:
 
     def _composer(self, settings: ControlSettings, before: Sequence[Composer] = ()) -> Composer:
         engine = self.engine
-        steps, device = engine.parts.draws, str(engine.device)
+        steps, device = engine.parts.steps, str(engine.device)
         starts = engine.parts.starts_from_video
         return Composer(
             settings, self.shapes, self.batch, steps, device, engine.download, before, starts_from_video=starts
@@ -274,12 +274,12 @@ class StreamInputs:
         return self._composing
 
     def _need_use_of_frames(self, mask: bool) -> Composing:
-        """The newest options of the control; without control weights, frames can only be started from."""
+        """The newest options of the control; without any context blocks, frames can only be started from."""
         if self._composing is None:
             raise _no_control_weights("control frames")
         settings = self._composing.settings
         controls = settings.structure or mask or settings.mask.annotator is not None or settings.outpaint is not None
-        if controls and not self._controlled:
+        if controls and not self._controlled and self.engine.parts.hinted_blocks is None:
             raise SessionError(
                 "this pipeline has no control weights, so it can only start from the frames: load it with "
                 "weights.control, or set controls.structure=[] and give no mask"

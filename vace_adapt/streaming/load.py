@@ -124,7 +124,7 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def _context(files: WeightsSettings, parts: PipelineParts) -> ContextPath | None:
-    if files.control is None:
+    if files.control is None or parts.hinted_blocks is not None:
         return None
     return load_context_path(files.control, parts.backbone, parts.device, parts.dtype, download=files.download)
 

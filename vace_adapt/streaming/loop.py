@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from vace_adapt.conditioning.pixels import tensor_to_frames
-from vace_adapt.conditioning.vae import DecoderStream
 from vace_adapt.contract import ChunkShapes, HintSource, ReferenceRoom
 from vace_adapt.errors import SessionError
 from vace_adapt.streaming.chunk import SessionChunk
@@ -34,7 +33,7 @@ class Loop:
         self.batch = batch
         self.cache = engine.hooks.cache_ops(engine.parts, shapes, batch, references)
         self._engine = engine
-        self._decoder = DecoderStream(engine.codec)
+        self._decoder = engine.codec.decoder()
         self._decode_state: list[object] = []
         self._staged: deque[SessionChunk] = deque()
         self._latents = engine.hooks.stream(engine.parts, self)
@@ -102,4 +101,6 @@ class Loop:
         pixels = engine.hooks.decode(engine.parts, latents, index == 0, self._decode_state)
         if pixels is not None:
             return pixels
+        if self.shapes.time.restarts:
+            self._decoder = engine.codec.decoder()
         return self._decoder.decode(engine.codec.denormalise(latents))

@@ -39,7 +39,8 @@ class Begun:
         chunk: as the loop sees it.
         taken: what it is made from.
         composed: what VACE is shown, or None.
-        heard: the same, None where its control has no scale over 0.
+        heard: the same, None where its control has no scale over 0. Without control weights it steers nothing, and what
+            is kept of it is kept all the same.
         context: where its hints come from; None without control weights.
         settings: options of the control that hold for it.
         references: number of references in force.
@@ -135,6 +136,10 @@ class ChunkMaker:
         if self._reanchoring is not None:
             self._reanchoring.check(index, anchored)
 
+    def waits(self, index: int) -> bool:
+        """Whether chunk number `index` cannot begin before the ones in front of it are finished."""
+        return self._reanchoring is not None and self._reanchoring.waits(index)
+
     @property
     def unfinished(self) -> int:
         """Chunks that have begun and are not finished."""
@@ -149,13 +154,15 @@ class ChunkMaker:
         """
         new_prompt = self._apply(taken.changes)
         composed = None if self.composer is None else self.composer(index, taken.given, taken.anchored)
-        heard = composed if self.path is not None and self.path.hears_control(index) else None
+        heard = composed if self.path is None or self.path.hears_control(index) else None
         kept = self._kept(index, heard)
         context = None if self.path is None else self.path.chunk(index, composed, self.settings.hint_reuse)
         rebuilt = {} if self._reanchoring is None else self._reanchoring.before(index, taken.anchored)
         video = None
         if self._videos is not None and self.composer is not None:
-            video = self._videos(index, self.composer.video(taken.given))
+            shown = None if composed is None else composed.frames
+            own_blocks = self._engine.parts.hinted_blocks is not None
+            video = self._videos(index, shown if own_blocks else self.composer.video(taken.given))
         assert self.prompt is not None
         chunk = SessionChunk(
             self._engine.parts,

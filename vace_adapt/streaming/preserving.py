@@ -11,10 +11,8 @@ from torch import Tensor
 from vace_adapt.composition.composer import Composed
 from vace_adapt.composition.seam import paste
 from vace_adapt.conditioning.pixels import tensor_to_frames
-from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.contract import ChunkShapes
 from vace_adapt.streaming.engine import Engine
-from vace_adapt.time_map import groups
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class SourceLatents:
     def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int) -> None:
         self._engine = engine
         self._shapes = shapes
-        zeros = engine.codec.zero_video((batch, shapes.pixel_height, shapes.pixel_width))
-        self._stream = EncoderStream(engine.codec, zeros)
+        size = (batch, shapes.pixel_height, shapes.pixel_width)
+        self._stream = engine.codec.encoder(size, restarts=shapes.time.restarts)
 
     def __call__(self, chunk: int, composed: Composed | None) -> Kept | None:
         """What is kept of a chunk; None where nothing is. Chunks come in order, each once.
@@ -72,8 +70,8 @@ class SourceLatents:
     def _kept_latents(self, chunk: int, mask: Tensor) -> Tensor:
         time, (_, rows, columns) = self._shapes.time, self._shapes.stride
         highest = reduce(mask, "b 1 t (h p) (w q) -> b 1 t h w", "max", p=rows, q=columns)
-        own = groups(time.latent_start(chunk), time.latents(chunk), time.stride)
-        return torch.stack([highest[:, :, g.start : g.stop].amax(dim=2) for g in own], dim=2) <= 0.5
+        kept = [highest[:, :, group.start : group.stop].amax(dim=2) for group in time.groups(chunk)]
+        return torch.stack(kept, dim=2) <= 0.5
 
 
 def keep_pixels(frames: Tensor, composed: Composed, seam: int) -> Tensor:

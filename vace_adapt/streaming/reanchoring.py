@@ -83,6 +83,10 @@ class Reanchoring:
                 "that is kept whole: give one, e.g. stream.keyframe(picture, chunks=1)"
             )
 
+    def waits(self, chunk: int) -> bool:
+        """Whether what is rebuilt before a chunk, if anything, depends on chunks before it that must be finished."""
+        return self._settings.above is not None or bool(self._due(chunk))
+
     def before(self, chunk: int, anchored: Anchored | None) -> dict[int, Tensor]:
         """What the memory is rebuilt from before a chunk with these keyframes, by row: [1, C, n, h, w] each."""
         if self._settings.source == "keyframe" and (landing := _newest_whole(anchored)) is not None:

@@ -117,8 +117,12 @@ class Session(StreamInputs):
             raise
 
     def _begins_early(self) -> bool:
-        """Whether the next chunk begins before others are finished: the loop has room, and its frames are all fed."""
+        """Whether the next chunk begins before others are finished: the loop has room, its frames are all fed, and it
+        needs none of their latents.
+        """
         if self._maker.unfinished >= self.engine.parts.chunks_at_once or self._frames_to_begin() == 0:
+            return False
+        if self._maker.waits(self._inbox.chunk):
             return False
         return self._inbox.ready(self.shapes.time.pixels(self._inbox.chunk))
 

@@ -6,7 +6,6 @@ import torch
 from einops import reduce
 from torch import Tensor
 
-from vace_adapt.conditioning.vae import EncoderStream
 from vace_adapt.contract import ChunkShapes, SourceVideo
 from vace_adapt.streaming.engine import Engine
 
@@ -23,8 +22,8 @@ class SourceVideos:
     def __init__(self, engine: Engine, shapes: ChunkShapes, batch: int) -> None:
         self._engine = engine
         self._shapes = shapes
-        zeros = engine.codec.zero_video((batch, shapes.pixel_height, shapes.pixel_width))
-        self._stream = EncoderStream(engine.codec, zeros)
+        size = (batch, shapes.pixel_height, shapes.pixel_width)
+        self._stream = engine.codec.encoder(size, restarts=shapes.time.restarts)
         self._last: Tensor | None = None
 
     def __call__(self, chunk: int, pixels: Tensor | None) -> SourceVideo | None:

@@ -1,78 +1,15 @@
-"""A causal relative of Self-Forcing from its official files, or around a live model."""
+"""What a live model must be, to be used in place of files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-from vace_adapt.contract import CausalSettings, PipelineParts, WeightsSettings
+from vace_adapt.contract import Backbone, CausalSettings
 from vace_adapt.errors import CheckpointError
 from vace_adapt.models.causal_wan import CausalWan
-from vace_adapt.weights.base import load_causal_wan
-from vace_adapt.weights.lora import load_lora
-from vace_adapt.weights.text import load_text_encoder
-from vace_adapt.weights.vae import load_vae
-
-
-def load_causal_parts(
-    title: str,
-    settings: CausalSettings,
-    weights: WeightsSettings,
-    device: torch.device,
-    dtype: torch.dtype,
-    model: nn.Module | None,
-    layout: str,
-    check: Callable[[nn.Module, str], None],
-) -> PipelineParts:
-    """Load what `weights` names; see the hook `vace_load_pipeline`.
-
-    Args:
-        title: of the pipeline, for messages.
-        settings: of the pipeline.
-        weights: the base file has the top key ``generator`` (or ``generator_ema`` with ``use_ema``), the LoRA
-            ``generator_lora``.
-        device, dtype: of the parts; a live model keeps its own.
-        model, layout: a live model in place of the base file.
-        check: refuses a live model that is not what the settings say.
-    """
-    backbone = settings.backbone
-    for part in ("vae", "text_encoder", *(("base",) if model is None else ())):
-        _given(title, weights, part)
-    where: Any = {"device": device, "dtype": dtype, "download": weights.download}
-    if model is None:
-        top_key = "generator_ema" if settings.use_ema else None
-        model = load_causal_wan(_given(title, weights, "base"), backbone, top_key=top_key, **where)
-        if weights.lora is not None:
-            load_lora(
-                model,
-                weights.lora,
-                rank=settings.lora.rank,
-                alpha=settings.lora.alpha,
-                merge=weights.lora_mode == "merged",
-                download=weights.download,
-            )
-    elif weights.base or weights.lora:
-        raise CheckpointError("a live model brings its own weights: give neither weights.base nor weights.lora")
-    else:
-        check(model, layout)
-    weight = next(model.get_submodule("patch_embedding").parameters())
-    where.update(device=weight.device, dtype=weight.dtype)
-    return PipelineParts(
-        model=model,
-        layout=layout,
-        settings=settings,
-        device=weight.device,
-        dtype=weight.dtype,
-        backbone=backbone,
-        vae=load_vae(_given(title, weights, "vae"), **where),
-        text_encoder=load_text_encoder(
-            _given(title, weights, "text_encoder"), weights.tokenizer, backbone.text_len, backbone.text_dim, **where
-        ),
-        draws=len(settings.denoising_steps),
-    )
 
 
 def check_live_model(
@@ -110,19 +47,15 @@ def native_sizes(model: nn.Module) -> dict[str, object]:
     }
 
 
+def backbone_sizes(backbone: Backbone) -> dict[str, object]:
+    """What `native_sizes` must be."""
+    return {"width": backbone.dim, "number of blocks": backbone.layers, "number of heads": backbone.heads}
+
+
 def expected_sizes(settings: CausalSettings) -> dict[str, object]:
-    """What the settings say of everything a live model is checked for."""
+    """What the settings say of everything that a live model of Self-Forcing's relatives is checked for."""
     return {
-        "width": settings.backbone.dim,
-        "number of blocks": settings.backbone.layers,
-        "number of heads": settings.backbone.heads,
+        **backbone_sizes(settings.backbone),
         "window (local_attn_size)": settings.window,
         "sink (sink_size)": settings.sink,
     }
-
-
-def _given(title: str, weights: WeightsSettings, part: str) -> str:
-    source: str | None = getattr(weights, part)
-    if source is None:
-        raise CheckpointError(f"weights.{part} is not given: {title} needs base, vae and text_encoder")
-    return source

@@ -29,36 +29,56 @@ def memory_is_fixed(subject: Subject) -> None:
 
 @check("cache")
 def positions_are_the_frames_held(subject: Subject) -> None:
-    """Every slot says which latent frame it holds: distinct, past ones, the newest chunk's among them; -1 for none."""
+    """Every slot says which past latent frame it holds, or -1: outside a bank distinct ones, the newest among them."""
     run = _run(subject)
-    slots = run.cache.layout.slots
+    layout = run.cache.layout
     for index in range(run.filling):
         run.next()
         end = run.shapes.time.latent_start(index + 1)
         positions = list(run.cache.positions())
-        held = [frame for frame in positions if frame != -1]
-        expect(len(positions) == slots, f"positions names {len(positions)} slots, the layout has {slots}")
-        expect(len(set(held)) == len(held), f"after chunk {index} a latent frame is held twice: {positions}")
+        video = _video(run)
+        expect(len(positions) == layout.slots, f"positions names {len(positions)} slots, the layout has {layout.slots}")
+        expect(len(set(video)) == len(video), f"after chunk {index} a latent frame is held twice: {video}")
         expect(
-            all(0 <= frame < end for frame in held),
+            all(-1 <= frame < end for frame in positions),
             f"after chunk {index}, {end} latent frames, positions are {positions}",
         )
-        newest = range(max(run.shapes.time.latent_start(index), end - slots), end)
+        newest = range(max(run.shapes.time.latent_start(index), end - layout.slots + layout.bank), end)
         expect(
-            set(newest) <= set(held), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}"
+            set(newest) <= set(video), f"after chunk {index} the newest frames {list(newest)} are not held: {positions}"
         )
 
 
 @check("cache", "sink")
 def the_sink_stays(subject: Subject) -> None:
-    """The first latent frames stay in the memory for good."""
+    """The first latent frames stay in the memory for good; in a sink that is refreshed, until new ones replace them."""
     run = _run(subject)
     sink = run.cache.layout.sink
     expect(sink > 0, "capability sink is declared, the layout has a sink of 0 latent frames")
+    if run.cache.layout.refreshed:
+        _sink_is_only_refreshed(run, sink)
+        return
     run.make(run.filling)
     expected = set(range(min(sink, run.shapes.time.latent_start(run.filling))))
     held = sorted(run.cache.positions())
     expect(expected <= set(held), f"after {run.filling} chunks the sink {sorted(expected)} is not held: {held}")
+
+
+def _sink_is_only_refreshed(run: Run, sink: int) -> None:
+    """A slot of the sink is left as it is, or holds a frame of the chunk that was made last."""
+    before = list(run.cache.positions())[:sink]
+    for index in range(run.filling + sink):
+        run.next()
+        now = list(run.cache.positions())[:sink]
+        newest = range(run.shapes.time.latent_start(index), run.shapes.time.latent_start(index + 1))
+        for slot, (old, new) in enumerate(zip(before, now, strict=True)):
+            expect(
+                new in (old, *newest),
+                f"after chunk {index} slot {slot} of the sink holds frame {new}, held {old}: expected that, or one of "
+                f"the newest {list(newest)}",
+            )
+        before = now
+    expect(-1 not in before, f"after {run.filling + sink} chunks the sink has empty slots: {before}")
 
 
 @check("cache", "window", telling=False)
@@ -71,7 +91,7 @@ def the_oldest_leaves_first(subject: Subject) -> None:
         end = run.shapes.time.latent_start(index + 1)
         room = layout.slots - layout.sink - layout.bank
         expected = set(range(max(0, end - room), end))
-        held = sorted(frame for frame in run.cache.positions() if frame != -1)
+        held = sorted(_video(run))
         expect(expected <= set(held), f"after chunk {index} the window {sorted(expected)} is not held: {held}")
 
 
@@ -149,6 +169,12 @@ def reset_is_a_fresh_memory(subject: Subject) -> None:
 
 def _run(subject: Subject, script: Script | None = None, *, watch: bool = False) -> Run:
     return Run(subject.pipe, (subject.height, subject.width), script, watch=watch)
+
+
+def _video(run: Run) -> list[int]:
+    """The latent frames held outside the bank."""
+    layout = run.cache.layout
+    return [frame for frame in run.cache.positions()[: layout.slots - layout.bank] if frame != -1]
 
 
 def _places(run: Run) -> dict[str, tuple[int, int]]:

@@ -1,4 +1,6 @@
-"""The loop of the reference pipeline: denoise steps, then a clean pass that writes the cache."""
+"""The loop of the reference pipeline: denoise steps, then a clean pass that writes the cache; the frame that the next
+chunk takes the place of goes into the bank.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,14 @@ class Loop:
 
     def recache(self, hints: HintSource | None) -> None:
         """Run once over the newest frames at context noise."""
-        start, latents = self.memory.recent.newest()
-        step = self.memory.ring.recache_pass(start, latents.shape[2], keep_sink=True)
-        self.run(latents, self.context_noise, partial(self.memory.ring.layer, step=step), hints)
+        memory = self.memory
+        start, latents = memory.recent.newest()
+        step = memory.ring.recache_pass(start, latents.shape[2], keep_sink=True, bank=memory.bank.filled)
+        self.run(latents, self.context_noise, memory.layers(step), hints)
 
     def rebuild(self, row: int, latents: Tensor) -> None:
         """Make one row's memory that of a stream of these latents [1, C, n, h, w] alone."""
+        self.memory.bank.empty(row)
         start = self.memory.recent.replace(row, latents)
         step = self.memory.ring.recache_pass(start, latents.shape[2], keep_sink=False, batch_row=row)
         layers = partial(self.memory.ring.layer, step=step, batch_row=row)
@@ -56,19 +60,22 @@ class Loop:
         return clean
 
     def finish(self, clean: Tensor, chunk: Chunk) -> None:
-        """The clean pass, which leaves the chunk's keys and values in the cache."""
+        """The clean pass, which leaves the chunk's keys and values in the cache; then the bank takes what goes next."""
         self.flow(clean, self.context_noise, chunk.start, chunk.clean_pass(self.schedule.sigma(self.context_noise)))
         self.memory.recent.push(clean)
+        spec = self.memory.ring.spec
+        leaving = chunk.start + chunk.frames - (spec.slots - spec.sink)
+        if leaving >= spec.sink:
+            self.memory.bank.take(leaving)
 
     def flow(self, latents: Tensor, timestep: float, start: int, hints: HintSource | None) -> Tensor:
         """The flow of a chunk that starts at latent frame `start`; writes its keys and values."""
-        ring, frames = self.memory.ring, latents.shape[2]
+        memory, frames = self.memory, latents.shape[2]
         references = None if hints is None else hints.references
-        if references is None:
-            return self.run(latents, timestep, partial(ring.layer, step=ring.chunk_pass(start, frames)), hints)
-        made = self.made_of(references, timestep)
-        step = ring.chunk_pass(start, frames, references.count)
-        return self.run(latents, timestep, lambda layer: ring.layer(layer, step, made(layer)), hints)
+        made = None if references is None else self.made_of(references, timestep)
+        count = 0 if references is None else references.count
+        step = memory.ring.chunk_pass(start, frames, count, bank=memory.bank.filled)
+        return self.run(latents, timestep, memory.layers(step, made), hints)
 
     def made_of(self, references: SlotReferences, timestep: float) -> Callable[[int], SlotLayer]:
         """Keys and values that each block makes of the references; the base runs over them only if they are new."""

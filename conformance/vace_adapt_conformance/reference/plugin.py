@@ -27,7 +27,7 @@ def _cannot(reason: str) -> Capability:
 
 INFO = PipelineInfo(
     name="reference",
-    title="the conformance suite's own: sink + sliding window, random weights",
+    title="the conformance suite's own: sink + sliding window + memory bank, random weights",
     hook_api=HOOK_API,
     upstream="none",
     backbones={"tiny": Backbone(dim=48, ffn_dim=96, heads=2, layers=4, text_dim=32, text_len=32, freq_dim=32)},
@@ -36,12 +36,12 @@ INFO = PipelineInfo(
     capabilities={
         "sink": _full(),
         "window": _full(),
+        "bank": _full(),
         "clean_pass": _full(),
         "prompt_switch": _full(),
         "preserve_latents": _full(),
         "reference_slots": _full(),
         "reanchor": _full(),
-        "bank": _cannot("old keys are dropped"),
         "packed_history": _cannot("it keeps a KV cache"),
         "relative_rope": _cannot("positions are absolute"),
         "stream_batch": _cannot("all rows of a batch are at the same step"),

@@ -14,6 +14,7 @@ class ReferenceSettings(PipelineSettings):
         chunk_latents: latent frames of a chunk.
         window: latent frames in the cache, the sink included.
         sink: of these, the first frames, which stay.
+        bank: latent frames that the memory bank keeps besides.
         context_noise: timestep of clean passes and recaches.
     """
 
@@ -22,4 +23,5 @@ class ReferenceSettings(PipelineSettings):
     chunk_latents: int = 2
     window: int = 6
     sink: int = 2
+    bank: int = 2
     context_noise: float = 0

@@ -19,7 +19,7 @@ def not_yet(reason):
 INFO = PipelineInfo(
     name="selfforcing",
     title="Self-Forcing: Wan2.1 1.3B, chunks of 3 latent frames, 21 latent frames in the cache",
-    hook_api=4,
+    hook_api=5,
     upstream="guandeh17/Self-Forcing@33593df3e81fa3ec10239271dd2c100facac6de1",
     backbones={"1.3B": Backbone(dim=1536, ffn_dim=8960, heads=12, layers=30)},
     video=NativeVideo(height=480, width=832, rate=16),
@@ -53,12 +53,12 @@ def vace_settings():
 
 
 @hookimpl
-def vace_load_pipeline(settings, weights, device, dtype):
+def vace_load_pipeline(settings, weights, device, dtype, model, layout):
     from vace_adapt.weights.parts import load_wan_parts
 
     sizes, key = INFO.backbones["1.3B"], "generator_ema" if settings.use_ema else "generator"
     draws = len(settings.denoising_steps)
-    return load_wan_parts(settings, weights, device, dtype, backbone=sizes, draws=draws, top_key=key)
+    return load_wan_parts(settings, weights, device, dtype, model, layout, backbone=sizes, draws=draws, top_key=key)
 
 
 @hookimpl

@@ -132,7 +132,7 @@ def test_without_control_weights_it_is_the_base(files, pipe):
 @pytest.mark.parametrize("part", ["base", "vae", "text_encoder"])
 def test_missing_files_are_named(files, part):
     with pytest.raises(
-        CheckpointError, match=f"weights.{part} is not given: LongLive needs base, vae and text_encoder"
+        CheckpointError, match=f"weights.{part} is not given: pipeline 'longlive' needs base, vae and text_encoder"
     ):
         from_files({**files, part: None})
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vace_adapt.contract import PipelineParts, WeightsSettings
-from vace_adapt.weights.causal import load_causal_parts
+from vace_adapt.weights.parts import load_wan_parts
 from vace_adapt_longlive.live import check_model
 from vace_adapt_longlive.settings import LongLiveSettings
 
@@ -22,5 +22,16 @@ def load_parts(
     layout: str,
 ) -> PipelineParts:
     """Load what `weights` names; see the hook `vace_load_pipeline`."""
-    check = partial(check_model, settings=settings)
-    return load_causal_parts("LongLive", settings, weights, device, dtype, model, layout, check)
+    return load_wan_parts(
+        settings,
+        weights,
+        device,
+        dtype,
+        model,
+        layout,
+        backbone=settings.backbone,
+        draws=len(settings.denoising_steps),
+        top_key="generator_ema" if settings.use_ema else None,
+        lora=settings.lora,
+        check=partial(check_model, settings=settings),
+    )

@@ -397,5 +397,7 @@ def test_lora_file(files, tmp_path, pipe):
 
 
 def test_missing_files_are_named(files):
-    with pytest.raises(CheckpointError, match="weights.base is not given: MemFlow needs base, vae and text_encoder"):
+    with pytest.raises(
+        CheckpointError, match="weights.base is not given: pipeline 'memflow' needs base, vae and text_encoder"
+    ):
         from_files({**files, "base": None})

@@ -154,7 +154,8 @@ def test_chunks_that_meet_are_noticed(four, monkeypatch, breaks):
         check(four)
 
 
-def test_they_are_made_together_only_where_they_are_fed(four, passes):
+def test_they_are_made_together_only_where_they_are_fed(passes):
+    four = tiny(denoising_steps=STEPS, official_quirks=True)
     with opened(four, controls={"structure": ["gray"]}) as session:
         session.feed(FED, last=True)
         assert len(list(session)) == CHUNKS
@@ -169,7 +170,7 @@ def test_they_are_made_together_only_where_they_are_fed(four, passes):
             next(session)
     assert passes.count(1) > len(passes) - 8, "only the rows that warm up run beside it"
     passes.clear()
-    with opened(tiny(official_quirks=False), controls={"structure": ["gray"]}) as session:
+    with opened(tiny(), controls={"structure": ["gray"]}) as session:
         session.feed(FED, last=True)
         list(session)
     assert passes == [1, 1, 1, *[2] * (CHUNKS - 2), 1]
@@ -321,3 +322,60 @@ def test_one_latent_chunks_can_be_shown_their_past(batched):
     assert torch.equal(found[0][0], found[2][0])
     assert distance(found[0][2:], found[1][2:]) > 1e-4
     assert distance(found[1][4:], found[2][4:]) > 1e-4
+
+
+# --- re-anchoring and references in slots, while several chunks are at work --------------------------------------------
+
+
+def ahead_and_alone(pipe, **options):
+    """Latents of a stream that is fed at once, and of one fed chunk by chunk; and the reports of the first."""
+    found = []
+    for ahead in (True, False):
+        with opened(pipe, **options) as session:
+            made, done = [], 0
+            for index in range(CHUNKS):
+                count = session.shapes.time.pixels(index)
+                if ahead and index == 0:
+                    session.feed(FED, last=True)
+                elif not ahead:
+                    session.feed(FED[done : done + count])
+                done += count
+                made.append(next(session))
+            found.append(made)
+    return [[chunk.latents for chunk in made] for made in found], [chunk.report for chunk in found[0]]
+
+
+@pytest.mark.parametrize("source", ["sink", "first"])
+def test_a_chunk_that_is_reanchored_waits_for_those_in_front_of_it(four, source, passes):
+    controls = {**GRAY, "reanchor": {"every": 5, "source": source}}
+    (together, alone), reports = ahead_and_alone(four, controls=controls)
+    assert distance(together, alone) < 1e-4
+    assert [report.index for report in reports if report.reanchored] == [5, 10]
+    assert 4 in passes, "the others are made together"
+    (plain, _), _ = ahead_and_alone(four, controls=GRAY)
+    assert distance(together[:5], plain[:5]) < 1e-4
+    assert distance(together[5:], plain[5:]) > 1e-3
+
+
+def test_reanchoring_by_drift_makes_chunks_one_after_another(sd, passes):
+    with opened(sd, controls={**GRAY, "reanchor": {"above": 1e9, "source": "sink"}}) as session:
+        session.feed(FED, last=True)
+        list(session)
+    assert set(passes) == {1}
+
+
+def test_a_chunk_that_does_not_wait_is_noticed(four, monkeypatch):
+    from vace_adapt.streaming.reanchoring import Reanchoring
+
+    monkeypatch.setattr(Reanchoring, "waits", lambda self, chunk: False)
+    (together, alone), _ = ahead_and_alone(four, controls={**GRAY, "reanchor": {"every": 5, "source": "sink"}})
+    assert distance(together, alone) > 1e-4
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_references_in_slots_of_chunks_made_together(four, slots):
+    controls, references = {**GRAY, "reference_slots": slots}, [picture(i) for i in range(slots)]
+    (together, alone), _ = ahead_and_alone(four, controls=controls, references=references)
+    assert distance(together, alone) < 1e-4
+    (without, _), _ = ahead_and_alone(four, controls=GRAY, references=references)
+    assert distance(together, without) > 1e-3

@@ -9,10 +9,11 @@ from support import golden, golden_names, patch
 from vace_adapt.models import causal_wan, schedule
 from vace_adapt.parity.golden import read_golden
 from vace_adapt.parity.replay import replay
-from vace_adapt_streamdiffusion import loop, native, start
+from vace_adapt_streamdiffusion import loop, native, order, ring, start
 from vace_adapt_streamdiffusion import replay as replay_module
 from vace_adapt_streamdiffusion.positions import Positions
-from vace_adapt_streamdiffusion.ring import AdaptiveRing, LayerRing
+from vace_adapt_streamdiffusion.ring import AdaptiveRing
+from vace_adapt_streamdiffusion.ring_layer import LayerRing
 from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 TOLERANCE = 1e-4
@@ -64,8 +65,8 @@ def built(**changed):
 
 def the_likest_goes(real):
     def unlike(self, key, value):
-        low, _ = real(self, key, value)
-        return low, torch.zeros_like(low, dtype=torch.int64)
+        found = real(self, key, value)
+        return found and found._replace(end=torch.ones_like(found.end))
 
     return unlike
 
@@ -75,7 +76,7 @@ def only_keys_are_compared(real):
 
 
 def everything_is_seen(real):
-    return lambda self, visible, slots: torch.ones_like(real(self, visible, slots))
+    return lambda *args: None
 
 
 def nothing_is_spread(real):
@@ -86,7 +87,7 @@ def nothing_is_spread(real):
 
 
 def in_turn_from_the_end(real):
-    return lambda self: self.ends[-1 - self.order.turn % len(self.spec.ends)]
+    return lambda order, ends: real(order, ends.flip(0))
 
 
 def positions_from_zero(real):
@@ -117,9 +118,7 @@ def hints_in_front_of_the_block(real):
 
 
 def one_timestep_for_all(real):
-    return lambda self, latents, timesteps, block, uses, hints: real(
-        self, latents, timesteps[:1].expand(len(timesteps)), block, uses, hints
-    )
+    return lambda self, latents, timesteps, *others: real(self, latents, timesteps[:1].expand(len(timesteps)), *others)
 
 
 def noise_of_the_step_before(real):
@@ -133,12 +132,12 @@ MUTANTS = {
     "another sink frame goes": (patch(LayerRing, "_unlike", the_likest_goes), "stream_4step"),
     "only keys are compared": (patch(LayerRing, "_unlike", only_keys_are_compared), "stream"),
     "slots behind a small sink go": (spec(ends=(3, 4, 5)), "stream_no_sink_refresh"),
-    "slots go in another turn": (patch(LayerRing, "_in_turn", in_turn_from_the_end), "wo_batch_no_sink_refresh"),
+    "slots go in another turn": (patch(order, "_in_turn", in_turn_from_the_end), "wo_batch_no_sink_refresh"),
     "one slot for each chunk": (spec(official=False), "wo_batch_no_sink_refresh"),
     "only frames that are there are compared": (spec(official=False), "stream"),
     "a slot in every pass": (spec(steps=1), "wo_batch_no_sink_refresh"),
     "rows without a chunk wait": (built(warm_up=None), "stream_4step"),
-    "slots that are empty are seen": (patch(AdaptiveRing, "_mask", everything_is_seen), "stream_no_sink_refresh"),
+    "slots that are empty are seen": (patch(ring, "mask", everything_is_seen), "stream_no_sink_refresh"),
     "rows begin without chunk 0": (patch(AdaptiveRing, "spread", nothing_is_spread), "stream"),
     "positions do not advance": (patch(Positions, "__call__", positions_from_zero), "stream"),
     "positions do not begin again": (settings(position_limit=None), "wo_batch_ring_refresh"),

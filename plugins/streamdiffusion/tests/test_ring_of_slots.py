@@ -9,8 +9,10 @@ from vace_adapt.attention.plain import attend
 from vace_adapt.attention.rope import RotaryGrid, rotate
 from vace_adapt.contract import CacheOps
 from vace_adapt_streamdiffusion.cache import StreamDiffusionCache
+from vace_adapt_streamdiffusion.plan import Use
 from vace_adapt_streamdiffusion.positions import Positions
-from vace_adapt_streamdiffusion.ring import AdaptiveRing, RingSpec, Use
+from vace_adapt_streamdiffusion.ring import AdaptiveRing
+from vace_adapt_streamdiffusion.ring_layer import RingSpec
 
 GRID, HEADS, WIDTH = (2, 3), 2, 12
 TOKENS = 6

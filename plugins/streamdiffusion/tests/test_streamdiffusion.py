@@ -93,7 +93,7 @@ def test_numbers_that_do_not_fit_are_refused(settings, message):
     "settings",
     [
         {"stream_batch": False},
-        {"official_quirks": False, "denoising_steps": [700, 500, 400, 200]},
+        {"official_quirks": True, "denoising_steps": [700, 500, 400, 200]},
         {"slots": 5, "sink": 2, "sink_threshold": -1},
         {"denoising_steps": [700]},
         {"chunk_latents": 2, "slots": 7},
@@ -118,8 +118,6 @@ def test_other_numbers_run_controlled_and_with_a_switch(settings):
     ("controls", "capability"),
     [
         ({"kv_policy": "with_hints"}, "clean_pass is unsupported"),
-        ({"reference_slots": 1}, "reference_slots is not implemented"),
-        ({"reanchor": {"every": 3, "source": "sink"}}, "reanchor is not implemented"),
     ],
 )
 def test_what_it_cannot_do_is_said(sd, controls, capability):
@@ -274,12 +272,14 @@ def test_a_base_file_that_does_not_fit_exactly_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize("part", ["base", "vae", "text_encoder"])
 def test_missing_files_are_named(files, part):
-    with pytest.raises(CheckpointError, match=f"weights.{part} is not given: StreamDiffusionV2 needs base, vae"):
+    with pytest.raises(
+        CheckpointError, match=f"weights.{part} is not given: pipeline 'streamdiffusion' needs base, vae"
+    ):
         from_files({**files, part: None})
 
 
 def test_a_lora_is_refused(files):
-    with pytest.raises(CheckpointError, match="StreamDiffusionV2 comes without a LoRA"):
+    with pytest.raises(CheckpointError, match="weights.lora is given: pipeline 'streamdiffusion' takes none"):
         from_files({**files, "lora": files["base"]})
 
 

@@ -17,11 +17,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, Level, PipelineParts, Stream
+from vace_adapt.contract import BlockInputs, Chunk, Hints, HintSource, Level, PipelineParts, SlotReferences, Stream
 from vace_adapt.models.schedule import FewStepSchedule
 from vace_adapt_streamdiffusion.native import NativeDenoiser
+from vace_adapt_streamdiffusion.official import OfficialDenoiser
+from vace_adapt_streamdiffusion.plan import Use
 from vace_adapt_streamdiffusion.positions import Positions
-from vace_adapt_streamdiffusion.ring import Use
 from vace_adapt_streamdiffusion.start import Start, Starts
 from vace_adapt_streamdiffusion.warm_up import WarmUp
 
@@ -34,13 +35,27 @@ class Denoiser(Protocol):
         ...
 
     def __call__(
-        self, latents: Tensor, timesteps: Tensor, block: int, uses: Sequence[Use], hints: HintSource | None
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        block: int,
+        uses: Sequence[Use],
+        hints: HintSource | None,
+        references: Sequence[SlotReferences | None],
     ) -> Tensor:
-        """Predict the flow of chunks [R, C, F, h, w] in neighbouring blocks of rows, the first being number `block`."""
+        """Predict the flow of chunks [R, C, F, h, w] in neighbouring blocks of rows, the first being number `block`,
+        each with the references that its self-attention sees.
+        """
         ...
 
     def spread(self) -> None:
         """Let every block of rows remember what the first one does."""
+        ...
+
+    def rebuild(self, row: int, latents: Tensor, start: int, position: int) -> None:
+        """Let a row of the stream remember clean latents [1, C, n, h, w] alone, in every block, under the prompt of the
+        first; they are the frames from `start` on, at temporal positions from `position` on.
+        """
         ...
 
 
@@ -143,8 +158,18 @@ class StreamDiffusionLoop:
 
     def _work(self, chunk: Chunk) -> Work:
         self._prompt += chunk.prompt_changed
+        if chunk.reanchor:
+            self._rebuild(chunk)
         start = self._starts(chunk)
         return Work(chunk, self._prompt, start.latents, start.timesteps)
+
+    def _rebuild(self, chunk: Chunk) -> None:
+        """Rebuild the memory of some rows before a chunk, at the positions from which it falls with the others'."""
+        position, fall = self._positions(chunk.start)
+        self._denoiser.set_prompt(0, self._prompt, chunk.text)
+        for row, latents in chunk.reanchor.items():
+            frames = latents.shape[2]
+            self._denoiser.rebuild(row, latents, chunk.start - frames, max(0, position + fall - frames))
 
     def _pass(self, group: Sequence[Work], block: int) -> list[Tensor | None]:
         """One step for each chunk, in neighbouring blocks of rows; the finished latents of those that have no more."""
@@ -154,8 +179,12 @@ class StreamDiffusionLoop:
             self._denoiser.set_prompt(number, work.prompt, work.chunk.text)
         sources = [work.chunk.denoising(work.step, level(own)) for work, own in zip(group, sigmas, strict=True)]
         noisy = torch.cat([work.noisy for work in group])
-        uses = [self._use(work, number) for number, work in enumerate(group, block)]
-        flow = self._denoiser(noisy, _rows(timesteps, noisy), block, uses, together(sources))
+        references = [None if source is None else source.references for source in sources]
+        uses = [
+            self._use(work, number, 0 if seen is None else seen.count)
+            for number, (work, seen) in enumerate(zip(group, references, strict=True), block)
+        ]
+        flow = self._denoiser(noisy, _rows(timesteps, noisy), block, uses, together(sources), references)
         clean = self._schedule.clean(noisy, flow, _rows(sigmas, noisy).view(-1, 1, 1, 1, 1))
         return [self._after(work, own) for work, own in zip(group, clean.chunk(len(group)), strict=True)]
 
@@ -173,9 +202,9 @@ class StreamDiffusionLoop:
         rows = work.noisy.shape[0]
         return work.timesteps if work.step == 0 else (self._schedule.timesteps[work.step],) * rows
 
-    def _use(self, work: Work, block: int) -> Use:
+    def _use(self, work: Work, block: int, references: int) -> Use:
         start, frames = work.chunk.start, work.chunk.frames
-        return Use(start, frames, *self._positions(start), first=block == work.step)
+        return Use(start, frames, *self._positions(start), first=block == work.step, references=references)
 
 
 def neighbours(flight: Sequence[Work]) -> list[list[Work]]:
@@ -229,8 +258,13 @@ def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         warp=settings.warp_denoising_steps,
         device=parts.device,
     )
+    denoiser: Denoiser
+    if parts.layout == "official":
+        denoiser = OfficialDenoiser(parts.model, stream, settings)
+    else:
+        denoiser = NativeDenoiser(parts.model, stream.cache)
     loop = StreamDiffusionLoop(
-        NativeDenoiser(parts.model, stream.cache),
+        denoiser,
         schedule,
         Starts(settings, schedule.timesteps[0], stream.batch),
         Positions.of(settings),

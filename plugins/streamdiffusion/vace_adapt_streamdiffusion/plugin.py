@@ -7,15 +7,14 @@ from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
 from vace_adapt_streamdiffusion.settings import WAN_1_3B, WAN_14B, StreamDiffusionSettings
 
+OFFICIAL_POSITIONS = 1024
+"""Rows of the official table of rotations: a stream of the official model whose positions only grow ends there."""
+
 _FULL = Capability(support=Support.FULL)
 
 
 def _cannot(reason: str) -> Capability:
     return Capability(support=Support.UNSUPPORTED, reason=reason)
-
-
-def _not_yet(reason: str) -> Capability:
-    return Capability(support=Support.NOT_IMPLEMENTED, reason=reason)
 
 
 INFO = PipelineInfo(
@@ -25,7 +24,7 @@ INFO = PipelineInfo(
     upstream="chenfengxu714/StreamDiffusionV2@c5a0f20d4320787b1031fa0e32802a60f9cdd2a6",
     backbones={"1.3B": WAN_1_3B, "14B": WAN_14B},
     video=NativeVideo(height=480, width=832, rate=16),
-    layouts={"native": Injection.ARGUMENTS},
+    layouts={"native": Injection.ARGUMENTS, "official": Injection.HOOKS},
     capabilities={
         "sink": _FULL,
         "window": _FULL,
@@ -37,11 +36,14 @@ INFO = PipelineInfo(
         "clean_pass": _cannot("the memory is what the denoise steps leave: there is no pass over finished latents"),
         "relative_rope": _cannot("keys are cached with their positions, which begin again in long streams"),
         "lora": _cannot("StreamDiffusionV2 comes without a LoRA"),
-        "reanchor": _not_yet(
-            "the memory holds keys of noisy latents, in a stream batch of every step's, so no clean pass rebuilds it"
-        ),
-        "reference_slots": _not_yet("the ring of the stream batch reserves no slots"),
-        "live_model": _not_yet("only the native layout is there"),
+        "reanchor": _FULL,
+        "reference_slots": _FULL,
+        "live_model": _FULL,
+    },
+    exceptions={
+        "official": {
+            "reference_slots": _cannot("the official attention reads its own cache and nothing beside it"),
+        },
     },
     golden_formats=("streamdiffusion",),
 )
@@ -72,7 +74,11 @@ def vace_tiny_pipeline(settings, seed):
 
 
 @hookimpl
-def vace_locate_blocks(model):
+def vace_locate_blocks(model, layout):
+    if layout == "official":
+        from vace_adapt_streamdiffusion.official import official_blocks
+
+        return official_blocks(model)
     from vace_adapt.models.causal_wan import causal_wan_blocks
 
     return causal_wan_blocks(model)
@@ -87,14 +93,19 @@ def vace_wrap_attention(attend):
 def vace_chunk_shapes(parts, height, width):
     settings = parts.settings
     time = TimeMap(settings.first_latents, settings.chunk_latents, parts.backbone.stride[0])
-    return ChunkShapes.of(parts.backbone, time, height, width)
+    ends = parts.layout == "official" and settings.position_limit is None
+    return ChunkShapes.of(parts.backbone, time, height, width, OFFICIAL_POSITIONS if ends else None)
 
 
 @hookimpl
-def vace_cache_ops(parts, shapes, batch):
+def vace_cache_ops(parts, shapes, batch, references):
+    if parts.layout == "official":
+        from vace_adapt_streamdiffusion.official_cache import OfficialCache
+
+        return OfficialCache.open(parts, shapes, batch)
     from vace_adapt_streamdiffusion.cache import StreamDiffusionCache
 
-    return StreamDiffusionCache.open(parts, shapes, batch)
+    return StreamDiffusionCache.open(parts, shapes, batch, references)
 
 
 @hookimpl

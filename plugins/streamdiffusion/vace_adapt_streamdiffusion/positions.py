@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
 
 
@@ -44,3 +47,15 @@ class Positions(NamedTuple):
 
     def _chunks(self, frames: int) -> int:
         return -(-frames // self.frames)
+
+
+def lowered(places: Tensor, by: int) -> Tensor:
+    """Temporal positions int64 [..., slots] after a fall by so much, each at least its rank; -1 for none stays.
+
+    Frames that are held twice have one rank.
+    """
+    there = places >= 0
+    before = (places[..., None, :] < places[..., :, None]) & there[..., None, :]
+    twin = (places[..., None, :] == places[..., :, None]).tril(-1).any(dim=-1)  # an earlier slot holds it, too
+    rank = (before & ~twin[..., None, :]).sum(dim=-1)
+    return torch.where(there, torch.maximum(places - by, rank), places)

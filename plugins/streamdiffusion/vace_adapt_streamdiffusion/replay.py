@@ -62,6 +62,9 @@ class GoldenChunk:
 
         return HintSource(given) if hints else None
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        return None
+
     def keep(self, latents: Tensor) -> Tensor:
         return latents
 
@@ -139,6 +142,7 @@ def _settings(golden: Golden) -> StreamDiffusionSettings:
             sink=golden.value("num_sink_tokens"),
             sink_threshold=golden.value("adapt_sink_threshold"),
             stream_batch=golden.value("mode") == "stream",
+            official_quirks=True,
             position_limit=refresh,
             position_refresh="official",
             noise_scale=golden.value("noise_scale"),

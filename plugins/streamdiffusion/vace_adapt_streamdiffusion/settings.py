@@ -37,11 +37,12 @@ class StreamDiffusionSettings(PipelineSettings):
         stream_batch: batch rows are chunks at different steps, each row with a memory of its own noise level
             (``streamv2v/inference.py``); otherwise the steps of a chunk run one after another on one memory
             (``inference_wo_batch.py``).
-        official_quirks: what the official code does to its memory by accident. With it: a sink frame that is not
-            written yet counts as unlike the first frames, and is replaced early; rows of a stream batch that have no
-            chunk yet schedule replacements; and without stream batch each chunk after the memory is full also
-            overwrites the slot of the one before it. Without it: sink frames are compared once they are written, rows
-            without a chunk do not run, and all steps of a chunk write one slot.
+        official_quirks: what the official code does to its memory by accident, for its very results. With it: a sink
+            frame that is not written yet counts as unlike the first frames, and is replaced early; rows of a stream
+            batch that have no chunk yet schedule replacements; and without stream batch each chunk after the memory is
+            full also overwrites the slot of the one before it, so that a memory of 6 slots holds 5 different frames.
+            Without it: sink frames are compared once they are written, rows without a chunk do not run, and all steps
+            of a chunk write one slot.
         position_limit: temporal position at which positions begin again behind a full memory (``t_refresh``); null
             lets them grow.
         position_refresh: what becomes of the cached keys then. ``move`` turns them to the positions they have in the
@@ -66,7 +67,7 @@ class StreamDiffusionSettings(PipelineSettings):
     sink: Annotated[int, Field(ge=0)] = 3
     sink_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.2
     stream_batch: bool = True
-    official_quirks: bool = True
+    official_quirks: bool = False
     position_limit: Annotated[int, Field(ge=1)] | None = 50
     position_refresh: Literal["move", "official"] = "move"
     start: Literal["video", "noise"] = "video"

@@ -33,6 +33,9 @@ class WarmUp:
     def denoising(self, step: int, sigma: Level) -> HintSource | None:
         return None
 
+    def unconditional(self, step: int, sigma: Level) -> HintSource | None:
+        return None
+
     def keep(self, latents: Tensor) -> Tensor:
         return latents
 

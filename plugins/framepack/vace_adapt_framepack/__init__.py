@@ -1,0 +1,1 @@
+"""FramePack as a pipeline of vace-adapt. Importing this package imports no torch."""

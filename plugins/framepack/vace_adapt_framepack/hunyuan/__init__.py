@@ -1,0 +1,1 @@
+"""Backend ``hunyuan``: FramePack as released, on HunyuanVideo."""

@@ -1,0 +1,1 @@
+"""Backend ``wan``: Wan2.1 with packed history, as Helios has it."""
