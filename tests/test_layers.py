@@ -8,7 +8,7 @@ import pytest
 from support import ROOT
 
 ORDER = [
-    "errors", "time_map", "boxes", "compiling", "images", "video",
+    "quiet", "errors", "time_map", "boxes", "compiling", "images", "video",
     "contract", "scale", "composing", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
     "weights", "annotators", "composition", "embedded", "parity",

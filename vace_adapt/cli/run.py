@@ -1,16 +1,14 @@
-"""``vace-adapt run``."""
+"""``vace-adapt run``: one run, or with ``-m`` a sweep of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import yaml
 
-from vace_adapt.cli.status import DONE, INTERRUPTED
-from vace_adapt.config.compose import compose_config
-from vace_adapt.config.settings import RunSettings, validate
-from vace_adapt.errors import SettingsError
+from vace_adapt.cli.status import DONE, INTERRUPTED, SOME_FAILED
+from vace_adapt.config.read import settings_from
+from vace_adapt.config.settings import RunSettings
 from vace_adapt.experiments.source import open_source
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
@@ -25,13 +23,16 @@ def run_command(overrides: Sequence[str], *, show_config: bool) -> int:
     return _run(settings)
 
 
-def settings_from(overrides: Sequence[str]) -> RunSettings:
-    """Overrides to validated settings."""
-    composed = compose_config(overrides)
-    section: Any = composed.get("pipeline")
-    if not isinstance(section, dict) or "name" not in section:
-        raise SettingsError("pipeline: is missing; choose one with pipeline=NAME")
-    return validate(composed, load_plugin(str(section["name"])).settings_type())
+def sweep_command(overrides: Sequence[str]) -> int:
+    """Make every run the overrides name; 1 if any could not be made."""
+    from vace_adapt.experiments.sweep import sweep
+
+    folder, outcomes = sweep(overrides)
+    states = [outcome.state for outcome in outcomes]
+    print(f"{len(states)} runs: " + ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)))
+    print(f"folder   {folder}")
+    print(f"compare  vace-adapt compare {folder}")
+    return SOME_FAILED if {"failed", "taken"} & set(states) else DONE
 
 
 def _run(settings: RunSettings) -> int:
@@ -46,9 +47,9 @@ def _run(settings: RunSettings) -> int:
     if settings.weights.embedded:
         print(_embedded(hooks, settings))
     print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")
-    from vace_adapt.experiments.run import run
+    from vace_adapt.experiments.start import start
 
-    result = run(settings, source)
+    result = start(settings, source)
     if result is None:
         print("interrupted before the first chunk was made; nothing was written")
         return INTERRUPTED

@@ -1,0 +1,25 @@
+"""A run of whatever makes it: a streaming pipeline's plugin, or batch VACE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vace_adapt.config.settings import RunSettings
+from vace_adapt.experiments.output import RunResult
+from vace_adapt.experiments.source import Source, open_source
+from vace_adapt.loading import load_plugin
+
+
+def sourced(settings: RunSettings) -> Source:
+    """The inputs of a run; see `open_source`."""
+    return open_source(settings, load_plugin(settings.pipeline.name).info)
+
+
+def start(
+    settings: RunSettings, source: Source, *, progress: bool = True, clear: Callable[[Path], None] | None = None
+) -> RunResult | None:
+    """Do what the settings say; see `vace_adapt.experiments.run.run`."""
+    from vace_adapt.experiments.run import run
+
+    return run(settings, source, progress=progress, clear=clear)
