@@ -11,9 +11,9 @@ ORDER = [
     "quiet", "errors", "time_map", "boxes", "compiling", "images", "video",
     "contract", "scale", "composing", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
-    "weights", "annotators", "composition", "embedded", "parity",
+    "weights", "annotators", "metrics", "composition", "embedded", "parity",
     "streaming",
-    "config", "experiments",
+    "config", "experiments", "comparison",
     "cli", "__main__",
 ]  # fmt: skip
 PACKAGE = ROOT / "vace_adapt"
