@@ -62,6 +62,9 @@ def _rerun(chosen: argparse.Namespace) -> int:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    from vace_adapt.quiet import quiet_imports
+
+    quiet_imports()
     from vace_adapt.cli.compare import compare_command
 
     return compare_command(chosen.folders, chosen.out, title=chosen.title, conformance=chosen.conformance)

@@ -67,7 +67,9 @@ def _text(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_text, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else str(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def _odd(values: Sequence[str]) -> frozenset[int]:

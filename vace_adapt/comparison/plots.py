@@ -54,12 +54,15 @@ def plot(title: str, unit: str, series: Sequence[tuple[str, Sequence[float]]]) -
 
 def short(value: float) -> str:
     """A number in as few figures as say something."""
-    if value == 0 or math.isnan(value):
-        return "0" if value == 0 else "–"
+    if math.isnan(value):
+        return "–"
+    if value == 0:
+        return "0"
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}".replace(",", "\u202f")
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 0.1 else f"{value:.2g}"
+    places = 0 if size >= 100 else 1 if size >= 10 else 2
+    return f"{value:.{places}f}" if size >= 0.1 else f"{value:.2g}"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

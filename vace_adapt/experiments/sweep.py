@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from vace_adapt.config.compose import composing, plain_config, prepared
@@ -28,6 +31,9 @@ from vace_adapt.experiments.record import RECORD, config_hash, input_marks, read
 from vace_adapt.quiet import quiet_imports
 
 State = Literal["made", "finished before", "taken", "failed", "interrupted"]
+
+LAUNCHER = ".hydra"
+"""Folder in the sweep's for what Hydra's launchers write."""
 
 LONGEST_NAME = 80
 """Characters of a run folder's name that say what is swept."""
@@ -70,7 +76,7 @@ def sweep(overrides: Sequence[str]) -> tuple[Path, list[Outcome]]:
     named = texts.pop("output.folder", None)
     folder = Path(named) if named else Path("outputs") / f"sweep-{_short(repr(sorted(overrides)))}"
     quiet = [
-        f"hydra.sweep.dir={str(folder.absolute())!r}",
+        f"hydra.sweep.dir={str(folder.absolute() / LAUNCHER)!r}",
         "hydra.sweep.subdir='.'",
         "hydra.output_subdir=null",
         "hydra.job.chdir=false",
@@ -78,11 +84,26 @@ def sweep(overrides: Sequence[str]) -> tuple[Path, list[Outcome]]:
         "hydra/job_logging=disabled",
     ]
     job = Job(folder.absolute(), Path.cwd(), dict(texts), tuple(others))
-    with composing():
+    with composing(), _nothing_left(folder):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         batches: Any = hydra.multirun("config", job, [*others, *quiet], with_log_configuration=False)
     return folder, [outcome.return_value for batch in batches for outcome in batch]
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """If it fails before any run has a folder, the sweep's is gone again, with the parents that were made for it."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except HydraException:
+        if made:
+            shutil.rmtree(folder / LAUNCHER, ignore_errors=True)
+            for path in made:
+                with suppress(OSError):  # runs are in it
+                    path.rmdir()
+        raise
 
 
 @dataclass(frozen=True)
