@@ -12,7 +12,7 @@ ORDER = [
     "contract", "scale", "composing", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
     "weights", "annotators", "metrics", "composition", "embedded", "parity",
-    "streaming",
+    "streaming", "batch",
     "config", "experiments", "comparison",
     "cli", "__main__",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vace_adapt.batch.declaration import BATCH_VACE
 from vace_adapt.cli.status import COMPARISON_FAILED, DONE
 from vace_adapt.errors import InputError
 
@@ -16,6 +17,8 @@ def check_command(
     name: str, *, json_file: str | None, html_file: str | None, layout: str | None, live: str | None
 ) -> int:
     """Print the table of a pipeline; 1 if a check failed or a hook is missing."""
+    if name == BATCH_VACE:
+        raise InputError("batch_vace makes whole clips, it is no stream: there is no contract to check it on")
     if find_spec("vace_adapt_conformance") is None:
         raise InputError("vace-adapt check needs the conformance suite: pip install vace-adapt-conformance")
     for file in (json_file, html_file):

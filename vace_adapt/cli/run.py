@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import yaml
 
+from vace_adapt.batch.declaration import BATCH_VACE
 from vace_adapt.cli.status import DONE, INTERRUPTED, SOME_FAILED
 from vace_adapt.config.read import settings_from
 from vace_adapt.config.settings import RunSettings
-from vace_adapt.experiments.source import open_source
+from vace_adapt.experiments.source import Source
+from vace_adapt.experiments.start import sourced, start
 from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import load_plugin
 
@@ -36,19 +38,12 @@ def sweep_command(overrides: Sequence[str]) -> int:
 
 
 def _run(settings: RunSettings) -> int:
-    hooks = load_plugin(settings.pipeline.name)
-    source = open_source(settings, hooks.info)
-    from vace_adapt.experiments.explain import explain
-
-    description = explain(settings, source, hooks)
-    print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {description.task}")
-    for ignored in description.ignored:
-        print(f"ignored: {ignored}")
-    if settings.weights.embedded:
-        print(_embedded(hooks, settings))
+    source = sourced(settings)
+    if settings.pipeline.name == BATCH_VACE:
+        print(f"pipeline {BATCH_VACE}, task {settings.task.name}: the whole clip at once, which is no stream")
+    else:
+        _explain(settings, source, load_plugin(settings.pipeline.name))
     print(f"making {source.frames} frames of {source.height}x{source.width} at {float(source.rate):g} frames a second")
-    from vace_adapt.experiments.start import start
-
     result = start(settings, source)
     if result is None:
         print("interrupted before the first chunk was made; nothing was written")
@@ -59,6 +54,18 @@ def _run(settings: RunSettings) -> int:
     print(f"sheet    {result.sheet}")
     print(f"metrics  {result.metrics}")
     return INTERRUPTED if result.interrupted else DONE
+
+
+def _explain(settings: RunSettings, source: Source, hooks: PipelineHooks) -> None:
+    """Say what the inputs amount to, and what it runs on."""
+    from vace_adapt.experiments.explain import explain
+
+    description = explain(settings, source, hooks)
+    print(f"pipeline {settings.pipeline.name}, task {settings.task.name}: {description.task}")
+    for ignored in description.ignored:
+        print(f"ignored: {ignored}")
+    if settings.weights.embedded:
+        print(_embedded(hooks, settings))
 
 
 def _embedded(hooks: PipelineHooks, settings: RunSettings) -> str:

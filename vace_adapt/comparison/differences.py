@@ -50,7 +50,7 @@ def names(configs: Sequence[Mapping[str, Any]], fallback: Sequence[str]) -> list
         parts = [_section(config, "pipeline")]
         if len({_section(other, "task") for other in configs}) > 1:
             parts.append(_section(config, "task"))
-        parts += [f"{one.key.rpartition('.')[2]} {one.values[i]}" for one in _shortest(found)]
+        parts += [f"{one.key.removeprefix('controls.')} {one.values[i]}" for one in _shortest(found)]
         made.append(" · ".join(filter(None, parts)))
     return made if len(set(made)) == len(made) else list(fallback)
 

@@ -96,10 +96,10 @@ def _summary(runs: Sequence[FinishedRun]) -> str:
     """What all of them have in common, in a line, and the prompt."""
     sizes = {f"{run.metrics['frames']} frames" for run in runs}
     devices = {f"{run.record.machine.device}, {run.metrics['dtype']}" for run in runs}
-    weights = {"trained" if run.metrics["trained"] else "random weights" for run in runs}
+    random = {f"{run.config['pipeline']['name']}: random weights" for run in runs if not run.metrics["trained"]}
     embedded = [not any(run.config["weights"][part] for part in ("base", "vae", "control")) for run in runs]
     facts = [f"{len(runs)} runs" if len(runs) > 1 else "1 run", *sorted(sizes), *sorted(devices)]
-    facts += ["embedded toy weights"] if all(embedded) and weights == {"trained"} else sorted(weights - {"trained"})
+    facts += [*sorted(random), *(["embedded toy weights"] if all(embedded) else [])]
     prompts = list(dict.fromkeys(run.config["prompt"] for run in runs if run.config["prompt"]))
     words = f"<p>“{escape(prompts[0])}”</p>" if len(prompts) == 1 else ""
     return words + '<ul class="facts">' + "".join(f"<li>{escape(fact)}</li>" for fact in facts) + "</ul>"
@@ -114,9 +114,9 @@ def _transport(frames: int, chunks: Sequence[int]) -> str:
     ticks = "".join(f'<span style="flex:{count}" title="chunk {i}"></span>' for i, count in enumerate(chunks))
     return f"""<div class="bar" role="group" aria-label="Playback of all videos"><div class="bar-row">
 <button id="play" aria-pressed="false">Play</button>
-<button id="chunk-back" aria-label="Chunk back">⏮ chunk</button>
-<button id="back" aria-label="Frame back">◀ frame</button>
-<button id="on" aria-label="Frame on">frame ▶</button><button id="chunk-on" aria-label="Chunk on">chunk ⏭</button>
+<button id="chunk-back" aria-label="Chunk back">« chunk</button>
+<button id="back" aria-label="Frame back">‹ frame</button>
+<button id="on" aria-label="Frame on">frame ›</button><button id="chunk-on" aria-label="Chunk on">chunk »</button>
 <select id="speed" aria-label="Speed"><option value="1">1×</option><option value="0.5">½×</option>
 <option value="0.25">¼×</option><option value="0.1">⅒×</option></select>
 <button id="size" aria-pressed="false">Larger</button><output id="place"></output></div>
@@ -130,11 +130,12 @@ def _sources(shown: Sequence[Shown]) -> list[tuple[str, str, Path]]:
     """Name, what it is, and file of every video: controls and masks that are the same once, then the runs."""
     found: list[tuple[str, str, Path]] = []
     for name, title, told in ((CONTROL, "Control", "what VACE was shown"), (MASK, "Mask", "white is made anew")):
-        known: dict[bytes, int] = {}
+        known: set[bytes] = set()
         for one in shown:
             path = one.run.folder / name
-            if path.is_file() and path.read_bytes() not in known:
-                known[path.read_bytes()] = len(known)
+            content = one.run.picture_of(name) if path.is_file() else None
+            if content is not None and content not in known:
+                known.add(content)
                 found.append((title if len(known) == 1 else f"{title} {len(known)}", f"{told}: {one.name}", path))
         if len(known) == 1:
             found[-1] = (title, told, found[-1][2])

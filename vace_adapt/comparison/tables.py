@@ -77,8 +77,9 @@ def _cell(name: str, metric: Metric, one: Shown, shown: Sequence[Shown]) -> str:
 
 
 def _mark(value: float, values: Sequence[float], metric: Metric) -> str:
-    """Best and worst, as they are written; nothing where all look the same, or where neither end is better."""
-    if metric.better is None or len({short(other) for other in values}) < 2:
+    """Best and worst, as they are written; nothing where most look the same, or where neither end is better."""
+    texts = [short(other) for other in values]
+    if metric.better is None or (len(texts) > 2 and texts.count(short(value)) > len(texts) / 2) or len(set(texts)) < 2:
         return ""
     best, worst = (max(values), min(values)) if metric.better == "higher" else (min(values), max(values))
     if short(value) == short(best):

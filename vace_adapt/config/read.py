@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vace_adapt.batch.declaration import BATCH_VACE, BatchVaceSettings
 from vace_adapt.config.compose import compose_config
 from vace_adapt.config.settings import RunSettings, validate
 from vace_adapt.errors import SettingsError
@@ -29,4 +30,5 @@ def settings_of(composed: Mapping[str, Any]) -> RunSettings:
     section: Any = composed.get("pipeline")
     if not isinstance(section, dict) or "name" not in section:
         raise SettingsError("pipeline: is missing; choose one with pipeline=NAME")
-    return validate(composed, load_plugin(str(section["name"])).settings_type())
+    name = str(section["name"])
+    return validate(composed, BatchVaceSettings if name == BATCH_VACE else load_plugin(name).settings_type())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,10 @@ class FinishedRun:
     def mask(self) -> Array | None:
         """Where it was to be made anew, bool [T, H, W]; None for everywhere."""
         return _frames(self.folder / MASK)[..., 0] > 127 if (self.folder / MASK).is_file() else None
+
+    def picture_of(self, name: str) -> bytes:
+        """SHA-256 of the frames of one of its videos: the same for videos that show the same."""
+        return hashlib.sha256(_frames(self.folder / name)).digest()
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:

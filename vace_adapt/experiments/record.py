@@ -13,16 +13,19 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 import vace_adapt
 from vace_adapt.config.settings import RunSettings
-from vace_adapt.contract import Frozen
+from vace_adapt.contract import Frozen, PipelineInfo
 from vace_adapt.errors import InputError
 from vace_adapt.experiments.files import FileMark, files_named
 from vace_adapt.validation import mistakes_of
+
+if TYPE_CHECKING:
+    import torch
 
 RECORD = "run.json"
 
@@ -97,6 +100,38 @@ class Record(Frozen):
         """The files that are gone or have another content now."""
         weights = [mark for part in self.weights.values() for mark in part]
         return [mark.path for mark in (*self.inputs, *weights) if not mark.unchanged()]
+
+
+def record_of(
+    settings: RunSettings,
+    info: PipelineInfo,
+    distribution: str,
+    device: torch.device,
+    weights: dict[str, tuple[FileMark, ...]],
+) -> Record:
+    """What a run depends on, before it begins.
+
+    Args:
+        settings: of the run.
+        info: what its pipeline says of itself.
+        distribution: name and version of where that comes from.
+        device: what it runs on.
+        weights: marks of its files.
+    """
+    import torch
+
+    named = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    declared = info.capabilities.items()
+    return Record(
+        config_hash=config_hash(settings),
+        folder=Path.cwd(),
+        versions=versions(distribution),
+        machine=Machine(system=system(), device=named, threads=torch.get_num_threads()),
+        git=git_state(),
+        inputs=input_marks(settings),
+        weights=weights,
+        capabilities={name: ": ".join(filter(None, (can.support.value, can.reason))) for name, can in declared},
+    )
 
 
 def config_hash(settings: RunSettings) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from vace_adapt.composing import MAIN
 from vace_adapt.conditioning.references import Reference
@@ -16,10 +15,9 @@ from vace_adapt.errors import InputError
 from vace_adapt.experiments.folder import claimed
 from vace_adapt.experiments.metrics import Runner
 from vace_adapt.experiments.output import Output, RunResult, output
-from vace_adapt.experiments.record import Machine, Record, config_hash, git_state, input_marks, system, versions
+from vace_adapt.experiments.record import record_of
 from vace_adapt.experiments.source import Moment, Source
 from vace_adapt.experiments.weights_used import weight_marks
-from vace_adapt.facade import PipelineHooks
 from vace_adapt.streaming.load import load_pipeline
 from vace_adapt.streaming.session import Session
 
@@ -45,22 +43,6 @@ def run(
         return _run(folder, settings, source, progress)
 
 
-def record_of(settings: RunSettings, hooks: PipelineHooks, device: torch.device) -> Record:
-    """What a run depends on, before it begins."""
-    named = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    declared = hooks.info.capabilities.items()
-    return Record(
-        config_hash=config_hash(settings),
-        folder=Path.cwd(),
-        versions=versions(hooks.distribution),
-        machine=Machine(system=system(), device=named, threads=torch.get_num_threads()),
-        git=git_state(),
-        inputs=input_marks(settings),
-        weights=weight_marks(settings, hooks),
-        capabilities={name: ": ".join(filter(None, (can.support.value, can.reason))) for name, can in declared},
-    )
-
-
 def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) -> RunResult | None:
     pipeline = load_pipeline(
         settings.pipeline.name,
@@ -71,7 +53,8 @@ def _run(folder: Path, settings: RunSettings, source: Source, progress: bool) ->
     )
     if settings.compile:
         pipeline.compile()
-    record = record_of(settings, pipeline.hooks, pipeline.device)
+    hooks = pipeline.hooks
+    record = record_of(settings, hooks.info, hooks.distribution, pipeline.device, weight_marks(settings, hooks))
     runner = Runner(pipeline.parts.trained, str(pipeline.device), str(pipeline.dtype).removeprefix("torch."))
     with (
         pipeline.stream(
