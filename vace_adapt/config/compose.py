@@ -28,11 +28,21 @@ from vace_adapt.loading import discover
 
 CONF = Path(vace_adapt.__file__).parent / "conf"
 
+CLIP = CONF.parent / "embedded" / "clip"
+
 GROUPS = ("pipeline", "task")
 """Keys whose value is the name of a file of the configuration."""
 
 OPEN = ("controls.annotators", "controls.outpaint", "videos")
 """Sections whose keys are not in the configuration beforehand; Hydra has to be told so."""
+
+
+def bundled(name: str) -> str:
+    """``${bundled:NAME}``: the path of a file of the bundled clip."""
+    return str(CLIP / name)
+
+
+OmegaConf.register_new_resolver("bundled", bundled, replace=True)
 
 
 class PipelineConfigs(SearchPathPlugin):
