@@ -8,7 +8,7 @@ from html import escape
 
 import yaml
 
-from vace_adapt.comparison.differences import differences
+from vace_adapt.comparison.differences import ABSENT, Difference, differences
 from vace_adapt.comparison.plots import plot, short
 from vace_adapt.experiments.finished import FinishedRun
 from vace_adapt.experiments.measure import Measures
@@ -107,22 +107,30 @@ def plots(shown: Sequence[Shown]) -> str:
 
 
 def settings_table(shown: Sequence[Shown]) -> str:
-    found = differences([one.run.config for one in shown])
+    """In which keys the runs differ; those that some of their pipelines do not have are folded."""
     if len(shown) < 2:
         return ""
+    found = differences([one.run.config for one in shown])
     if not found:
         return "<h2>Settings</h2><p>All runs have the same configuration.</p>"
+    common = [one for one in found if ABSENT not in one.values]
+    partial = [one for one in found if ABSENT in one.values]
+    told = "Every key in which the runs differ; marked is what most of them do not have."
+    made = f"<h2>What is not the same</h2><p>{told}</p>{_keys(common, shown)}" if common else ""
+    if partial:
+        made += f"<details><summary>{len(partial)} keys that not all have</summary>{_keys(partial, shown)}</details>"
+    return made
+
+
+def _keys(found: Sequence[Difference], shown: Sequence[Shown]) -> str:
     heads = "".join(f'<th scope="col">{escape(one.name)}</th>' for one in shown)
-    rows = "".join(
-        f'<tr><th scope="row">{escape(one.key)}</th>'
-        + "".join(f"<td{ODD if i in one.odd else ''}>{escape(value)}</td>" for i, value in enumerate(one.values))
-        + "</tr>"
-        for one in found
-    )
+    rows = []
+    for one in found:
+        cells = (f"<td{ODD if i in one.odd else ''}>{escape(value)}</td>" for i, value in enumerate(one.values))
+        rows.append(f'<tr><th scope="row">{escape(one.key)}</th>{"".join(cells)}</tr>')
     return (
-        "<h2>What is not the same</h2><p>Every key of the configuration in which the runs differ; marked is what most "
-        f'of them do not have.</p>{_scrolled("Differences")}<table class="text">'
-        f'<thead><tr><th scope="col">key</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'{_scrolled("Differences")}<table class="text"><thead><tr><th scope="col">key</th>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

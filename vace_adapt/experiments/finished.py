@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from vace_adapt.errors import InputError, VaceAdaptError
 from vace_adapt.experiments.output import CONFIG, CONTROL, MASK, METRICS, VIDEO
 from vace_adapt.experiments.record import RECORD, Record, read_record
 from vace_adapt.experiments.rerun import settings_of_run
-from vace_adapt.video.read import probe, read_frames
+from vace_adapt.video.read import probe
 
 Array = np.ndarray[Any, Any]
 
@@ -54,19 +53,15 @@ class FinishedRun:
 
     def output(self) -> Array:
         """What was made, uint8 [T, H, W, 3], as the mp4 has it."""
-        return _frames(self.folder / VIDEO)
+        return video_frames(self.folder / VIDEO)
 
     def control(self) -> Array | None:
         """What VACE was shown, uint8 [T, H, W, 3]; None for nothing."""
-        return _frames(self.folder / CONTROL) if (self.folder / CONTROL).is_file() else None
+        return video_frames(self.folder / CONTROL) if (self.folder / CONTROL).is_file() else None
 
     def mask(self) -> Array | None:
         """Where it was to be made anew, bool [T, H, W]; None for everywhere."""
-        return _frames(self.folder / MASK)[..., 0] > 127 if (self.folder / MASK).is_file() else None
-
-    def picture_of(self, name: str) -> bytes:
-        """SHA-256 of the frames of one of its videos: the same for videos that show the same."""
-        return hashlib.sha256(_frames(self.folder / name)).digest()
+        return video_frames(self.folder / MASK)[..., 0] > 127 if (self.folder / MASK).is_file() else None
 
 
 def run_folders(given: Sequence[Path]) -> list[Path]:
@@ -104,6 +99,7 @@ def read_run(folder: Path) -> FinishedRun:
     return FinishedRun(folder, record, config, metrics, settings, missing)
 
 
-def _frames(path: Path) -> Array:
+def video_frames(path: Path) -> Array:
+    """All frames of a video, uint8 [T, H, W, 3]."""
     info = probe(path)
     return np.stack(list(read_frames(info, info.height, info.width)))
