@@ -16,7 +16,7 @@ from vace_adapt.errors import InputError, VaceAdaptError
 from vace_adapt.experiments.output import CONFIG, CONTROL, MASK, METRICS, VIDEO
 from vace_adapt.experiments.record import RECORD, Record, read_record
 from vace_adapt.experiments.rerun import settings_of_run
-from vace_adapt.video.read import probe
+from vace_adapt.video.read import probe, read_frames
 
 Array = np.ndarray[Any, Any]
 

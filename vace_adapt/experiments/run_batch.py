@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vace_adapt import __version__
 from vace_adapt.batch.declaration import INFO, BatchVaceSettings
 from vace_adapt.batch.model import BatchVace, Shown
 from vace_adapt.composition.anchors import Anchors, first_frame
@@ -49,9 +50,9 @@ def run_batch(
     with claimed(settings.output.folder, f"{settings.pipeline.name}-{settings.task.name}", clear) as folder:
         device = pick_device(settings.device)
         dtype = pick_dtype(settings.dtype, device)
-        record = record_of(settings, INFO, "vace-adapt", device, _marks(settings.weights))
         assert isinstance(settings.pipeline, BatchVaceSettings)
         model = BatchVace.load(settings.weights, settings.pipeline, device, dtype)
+        record = record_of(settings, INFO, f"vace-adapt {__version__}", device, _marks(settings.weights))
         runner = Runner(True, str(device), str(dtype).removeprefix("torch."))
         with output(folder, settings, source, runner, record, progress) as made:
             made.add(_clip(model, settings, source, device))
