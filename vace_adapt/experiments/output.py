@@ -117,7 +117,7 @@ class Output:
             if video is not None or name in self._writers:
                 self._write(name, np.full_like(frames, NOTHING_SHOWN[name]) if video is None else video, start)
         self._reports.append(chunk.report)
-        self._digests.append(hashlib.sha256(np.ascontiguousarray(frames)).hexdigest())
+        self._digests.append(hashlib.sha256(frames.tobytes()).hexdigest())
         self._bar.set_postfix_str(f"chunk {chunk.report.seconds:.2f} s, {chunk.report.fps:.1f} fps", refresh=False)
         self._bar.update(len(frames))
 
