@@ -8,12 +8,12 @@ import pytest
 from support import ROOT
 
 ORDER = [
-    "errors", "time_map", "boxes", "compiling", "images", "video",
+    "quiet", "errors", "time_map", "boxes", "compiling", "images", "video",
     "contract", "scale", "composing", "controls", "validation", "hookspecs", "facade", "loading",
     "attention", "cache", "models", "conditioning", "context",
-    "weights", "annotators", "composition", "embedded", "parity",
-    "streaming",
-    "config", "experiments",
+    "weights", "annotators", "metrics", "composition", "embedded", "parity",
+    "streaming", "batch",
+    "config", "experiments", "comparison",
     "cli", "__main__",
 ]  # fmt: skip
 PACKAGE = ROOT / "vace_adapt"

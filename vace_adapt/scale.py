@@ -5,7 +5,7 @@ torch.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -71,7 +71,8 @@ class Schedule(Frozen):
 
 
 class HintScale(Frozen):
-    """How strongly hints act: factors, all finite and within 0..100; 1 is VACE as trained.
+    """How strongly hints act: factors, all finite and within 0..100; 1 is VACE as trained. In a configuration a number
+    stands for both scales.
 
     The hint of layer j on latent frame f of a chunk is multiplied by ``layers[j] * frames[f]`` and by the scales of
     what caused it: ``control`` times its schedule for the control, ``references`` times its schedule times each
@@ -100,6 +101,12 @@ class HintScale(Frozen):
     frames: tuple[float, ...] | None = None
     control_schedule: Schedule = Schedule()
     references_schedule: Schedule = Schedule()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: Any) -> Any:
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        return {"control": given, "references": given} if number else given
 
     @field_validator("control", "references", "layers", "frames")
     @classmethod

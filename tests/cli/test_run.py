@@ -31,7 +31,7 @@ def test_a_real_video_through_longlive(tmp_path, capsys, name, rate):
     folder = tmp_path / "run"
     arguments = ["pipeline=longlive", "task=control", f"input={CLIPS / name}.mp4", "prompt=a red ball", "seed=0"]
     assert main(["run", *arguments, "frames=40", f"output.folder={folder}"]) == 0
-    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    assert files(folder) == ["config.yaml", "control.mp4", "metrics.json", "output.mp4", "run.json", "sheet.png"]
     info = probe(folder / "output.mp4")
     assert (info.frames, info.rate) == (40, rate)
     assert (info.height % 16, info.width % 16) == (0, 0)

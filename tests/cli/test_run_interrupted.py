@@ -13,7 +13,7 @@ import pytest
 from cli.runs import SMALL, files
 
 from vace_adapt.cli.main import main
-from vace_adapt.experiments.metrics import Metrics
+from vace_adapt.experiments import output
 from vace_adapt.video.read import probe
 from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
@@ -69,7 +69,7 @@ def test_ctrl_c_keeps_the_chunks_made_so_far(tmp_path):
         finally:
             process.kill()
     assert process.returncode == 130
-    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "run.json", "sheet.png"]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["interrupted"] is True
     with av.open(str(folder / "output.mp4")) as container:
@@ -90,7 +90,7 @@ def test_ctrl_c_while_the_first_chunk_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(VideoWriter, "write", pressed)
     folder = tmp_path / "run"
     assert main(["run", "task=text", "frames=33", *SMALL, f"output.folder={folder}"]) == 130
-    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "run.json", "sheet.png"]
     assert probe(folder / "output.mp4").frames == 9
     assert json.loads((folder / "metrics.json").read_text())["frames"] == 9
 
@@ -106,14 +106,14 @@ def test_ctrl_c_while_the_files_get_their_names(tmp_path, monkeypatch):
     monkeypatch.setattr(ContactSheet, "save", pressed)
     folder = tmp_path / "run"
     assert main(["run", "task=text", "frames=9", *SMALL, f"output.folder={folder}"]) == 0
-    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "sheet.png"]
+    assert files(folder) == ["config.yaml", "metrics.json", "output.mp4", "run.json", "sheet.png"]
 
 
 def test_a_full_disk_at_the_end_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def full(self, path):
+    def full(path, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Metrics, "save_config", full)
+    monkeypatch.setattr(output, "save_text", full)
     assert main(["run", "task=text", "frames=9", *SMALL, f"output.folder={tmp_path / 'a' / 'run'}"]) == 2
     assert capsys.readouterr().err.endswith("run cannot be written: No space left on device\n")
     assert list(tmp_path.iterdir()) == []

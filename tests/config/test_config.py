@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vace_adapt.cli.run import settings_from
 from vace_adapt.config.compose import CONF, compose_config
+from vace_adapt.config.read import settings_from
 from vace_adapt.config.settings import ReferenceSettings, RunSettings, validate
 from vace_adapt.errors import PipelineNotFound, SettingsError
 from vace_adapt.loading import discover
@@ -147,8 +147,8 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["job"], "cannot read 'job': key=value is expected"),
         (["=x"], "cannot read '=x': key=value is expected"),
         (["device=???"], "device: has no value (???)"),
-        (["seed=1,2"], "cannot use 'seed=1,2': one value is expected; a list stands in [], a text in quotes"),
-        (["seed=range(3)"], "cannot use 'seed=range(3)': one value is expected; a list stands in [], a text in quotes"),
+        (["seed=1,2"], "cannot use 'seed=1,2': one value is expected; a list stands in [], a text in quotes; -m sweeps"),
+        (["seed=range(3)"], "cannot use 'seed=range(3)': one value is expected; a list stands in [], a text in quotes; -m sweeps"),
         (["output=x", "output.folder=run"], "output: must be a section with the keys folder, quality, not 'x'"),
         (["output=x", "output.quality=3"], "output.quality: output is set to something else: leave output=... out"),
         (["output=[1]"], "output: must be key: value pairs in {}, not the list [1]"),

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from vace_adapt.cli.run import settings_from
+from vace_adapt.config.read import settings_from
 from vace_adapt.errors import VideoError
 from vace_adapt.experiments.source import Source, open_source
 from vace_adapt.loading import load_plugin

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vace_adapt.batch.declaration import BATCH_VACE
 from vace_adapt.cli.status import COMPARISON_FAILED, DONE
 from vace_adapt.errors import InputError
 
@@ -23,6 +24,8 @@ def check_command(
     live: str | None,
 ) -> int:
     """Print the table of a pipeline, with some of its settings changed; 1 if a check failed or a hook is missing."""
+    if name == BATCH_VACE:
+        raise InputError("batch_vace makes whole clips, it is no stream: there is no contract to check it on")
     if find_spec("vace_adapt_conformance") is None:
         raise InputError("vace-adapt check needs the conformance suite: pip install vace-adapt-conformance")
     for file in (json_file, html_file):

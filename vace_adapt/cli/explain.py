@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from vace_adapt.cli.run import settings_from
 from vace_adapt.cli.status import DONE
+from vace_adapt.config.read import settings_from
 from vace_adapt.experiments.explain import explain
 from vace_adapt.experiments.source import open_source
 from vace_adapt.loading import load_plugin

@@ -1,4 +1,4 @@
-"""``vace-adapt``: list, show, annotators, new-plugin, run, explain, parity, check. Only the last four import torch."""
+"""``vace-adapt``: one function for each command. list, show, annotators and new-plugin import no torch."""
 
 from __future__ import annotations
 
@@ -42,16 +42,36 @@ def _annotators(chosen: argparse.Namespace) -> int:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from vace_adapt.cli.quiet import quiet_imports
+    from vace_adapt.quiet import quiet_imports
 
     quiet_imports()
-    from vace_adapt.cli.run import run_command
+    from vace_adapt.cli.run import run_command, sweep_command
 
+    if chosen.multirun:
+        return sweep_command(chosen.overrides)
     return run_command(chosen.overrides, show_config=chosen.cfg)
 
 
+def _rerun(chosen: argparse.Namespace) -> int:
+    from vace_adapt.quiet import quiet_imports
+
+    quiet_imports()
+    from vace_adapt.cli.rerun import rerun_command
+
+    return rerun_command(chosen.run, chosen.folder)
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from vace_adapt.quiet import quiet_imports
+
+    quiet_imports()
+    from vace_adapt.cli.compare import compare_command
+
+    return compare_command(chosen.folders, chosen.out, title=chosen.title, conformance=chosen.conformance)
+
+
 def _explain(chosen: argparse.Namespace) -> int:
-    from vace_adapt.cli.quiet import quiet_imports
+    from vace_adapt.quiet import quiet_imports
 
     quiet_imports()
     from vace_adapt.cli.explain import explain_command
@@ -60,7 +80,7 @@ def _explain(chosen: argparse.Namespace) -> int:
 
 
 def _parity(chosen: argparse.Namespace) -> int:
-    from vace_adapt.cli.quiet import quiet_imports
+    from vace_adapt.quiet import quiet_imports
 
     quiet_imports()
     from vace_adapt.cli.parity import parity_command
@@ -69,7 +89,7 @@ def _parity(chosen: argparse.Namespace) -> int:
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    from vace_adapt.cli.quiet import quiet_imports
+    from vace_adapt.quiet import quiet_imports
 
     quiet_imports()
     from vace_adapt.cli.check import check_command
@@ -109,11 +129,35 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="stream a video through a pipeline",
         description="Stream a video through a pipeline. Overrides are Hydra's: key=value, section.key=value.",
-        epilog='example: vace-adapt run task=depth input=depth.mp4 prompt="a red ball" references=[a.png] seed=0',
+        epilog="example: vace-adapt run -m pipeline=longlive,memflow task=control input=depth.mp4 controls.scale=0.5,1",
     )
     command.add_argument("overrides", nargs="*", metavar="key=value")
-    command.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--cfg", action="store_true", help="print the composed configuration and stop")
+    how.add_argument("-m", "--multirun", action="store_true", help="run every combination of a,b,c; finished ones stay")
     command.set_defaults(command=_run)
+
+    command = commands.add_parser(
+        "rerun",
+        help="repeat a run and compare the bits",
+        description="Run what a run folder holds once more, with the same inputs, weights and seed, and compare.",
+        epilog="exit status: 0 the same bits, 1 others, 2 it cannot be repeated",
+    )
+    command.add_argument("run", metavar="FOLDER", help="of a finished run")
+    command.add_argument("--folder", help="of the repetition (default: outputs/NAME-rerun)")
+    command.set_defaults(command=_rerun)
+
+    command = commands.add_parser(
+        "compare",
+        help="put runs side by side on one page",
+        description="Write one self-contained HTML page: videos in step, metrics, plots, differences of the settings.",
+        epilog="example: vace-adapt compare outputs/sweep-1f2e3d4c --out comparison.html",
+    )
+    command.add_argument("folders", nargs="+", metavar="FOLDER", help="of a finished run, or of a sweep")
+    command.add_argument("--out", default="comparison.html", help="the page (default: %(default)s)")
+    command.add_argument("--title", help="its title (default: what the runs have in common)")
+    command.add_argument("--conformance", nargs="*", default=[], metavar="FILE", help="of vace-adapt check --json")
+    command.set_defaults(command=_compare)
 
     command = commands.add_parser(
         "explain",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from vace_adapt import __version__
 from vace_adapt.annotators.find import annotator_names, load_annotator
+from vace_adapt.batch.declaration import BATCH_VACE, INFO
 from vace_adapt.cli.status import DONE
-from vace_adapt.contract import CAPABILITIES, Support
+from vace_adapt.contract import CAPABILITIES, PipelineInfo, Support
 from vace_adapt.errors import PluginError
+from vace_adapt.facade import PipelineHooks
 from vace_adapt.loading import describe_all, load_plugin
 
 
@@ -43,10 +46,9 @@ def list_annotators() -> int:
 
 def show_pipeline(name: str) -> int:
     """What a pipeline is and can do."""
-    hooks = load_plugin(name)
-    info = hooks.info
+    info, distribution = (INFO, f"vace-adapt {__version__}") if name == BATCH_VACE else _said(load_plugin(name))
     print(f"{info.name}: {info.title}")
-    print(f"distribution  {hooks.distribution}, HOOK_API {info.hook_api}")
+    print(f"distribution  {distribution}, HOOK_API {info.hook_api}")
     print(f"upstream      {info.upstream}")
     for size, backbone in info.backbones.items():
         print(f"backbone      {size}: width {backbone.dim}, {backbone.layers} blocks, {backbone.heads} heads")
@@ -62,3 +64,7 @@ def show_pipeline(name: str) -> int:
             if special := there.get(capability):
                 print(f"  {'':<16} layout {layout}: {special.support.value}: {special.reason}")
     return DONE
+
+
+def _said(hooks: PipelineHooks) -> tuple[PipelineInfo, str]:
+    return hooks.info, hooks.distribution

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 import vace_adapt
@@ -27,11 +28,21 @@ from vace_adapt.loading import discover
 
 CONF = Path(vace_adapt.__file__).parent / "conf"
 
+CLIP = CONF.parent / "embedded" / "clip"
+
 GROUPS = ("pipeline", "task")
 """Keys whose value is the name of a file of the configuration."""
 
 OPEN = ("controls.annotators", "controls.outpaint", "videos")
 """Sections whose keys are not in the configuration beforehand; Hydra has to be told so."""
+
+
+def bundled(name: str) -> str:
+    """``${bundled:NAME}``: the path of a file of the bundled clip."""
+    return str(CLIP / name)
+
+
+OmegaConf.register_new_resolver("bundled", bundled, replace=True)
 
 
 class PipelineConfigs(SearchPathPlugin):
@@ -59,15 +70,44 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         PipelineNotFound, SettingsError: in one line, with the closest known name.
     """
+    texts, others = prepared(overrides)
+    with composing(others):
+        _check_choices(others)
+        return plain_config(compose("config", others), texts)
+
+
+def prepared(overrides: Sequence[str], *, sweep: bool = False) -> tuple[dict[str, str | None], list[str]]:
+    """Free texts by key, and the other overrides as Hydra takes them.
+
+    Raises:
+        SettingsError: one that is not of the form key=value.
+    """
     for override in overrides:
         _check_form(override)
-    texts, others = split_free_text([_opened(override) for override in overrides])
+    return split_free_text([_opened(override) for override in overrides], sweep=sweep)
+
+
+def plain_config(composed: DictConfig, texts: Mapping[str, str | None]) -> dict[str, Any]:
+    """What Hydra composed, as plain containers, with the free texts in it."""
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return with_texts({str(key): value for key, value in plain.items()}, texts)
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Hydra over core's and the plugins' ``conf/``.
+
+    Args:
+        overrides: what is composed with; errors are told by it.
+
+    Raises:
+        PipelineNotFound, SettingsError: in one line, whatever is wrong with the overrides.
+    """
     Plugins.instance().register(PipelineConfigs)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            _check_choices(others)
-            composed = compose("config", others)
-            plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            yield
     except MissingConfigException as error:
         raise _unknown_choice(error) from error
     except OverrideParseException as error:
@@ -75,9 +115,7 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise SettingsError(f"{error.full_key}: has no value (???)") from error
     except (ConfigCompositionException, HydraException, OmegaConfBaseException) as error:
-        raise _unusable(error, others) from error
-    assert isinstance(plain, dict)
-    return with_texts({str(key): value for key, value in plain.items()}, texts)
+        raise _unusable(error, overrides) from error
 
 
 def _check_form(override: str) -> None:
@@ -109,7 +147,9 @@ def _unusable(error: Exception, overrides: Sequence[str]) -> SettingsError:
     """A key that is not in the configuration, or a value Hydra cannot use."""
     text = " ".join(str(error).split())
     if sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)' (?:1\. To|requires)", text):
-        return SettingsError(f"cannot use {sweep[1]!r}: one value is expected; a list stands in [], a text in quotes")
+        return SettingsError(
+            f"cannot use {sweep[1]!r}: one value is expected; a list stands in [], a text in quotes; -m sweeps"
+        )
     if merged := re.fullmatch(r"Error merging override (\S+?)=(([{\[]).*)", text):
         key, value, bracket = merged.groups()
         if bracket == "{":
@@ -120,7 +160,7 @@ def _unusable(error: Exception, overrides: Sequence[str]) -> SettingsError:
         return SettingsError(text)
     full = unknown[1]
     section = full.rpartition(".")[0]
-    known = _known_keys(section, [override for override in overrides if override.startswith("pipeline=")])
+    known = _known_keys(section, [override for override in overrides if re.fullmatch(r"pipeline=\w+", override)])
     if full in known:
         return SettingsError(f"{full}: {section} is set to something else: leave {section}=... out")
     return SettingsError(f"{full}: unknown key{closest(full, known)}")

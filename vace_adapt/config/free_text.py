@@ -12,16 +12,22 @@ QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1""", re.DOTALL)
 """One quoted text, whole; ``'a' and 'b'`` is none."""
 
 
-def split_free_text(overrides: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+SEVERAL = re.compile(rf"(?:{QUOTED.pattern})(?:,(?:{QUOTED.pattern.replace('1', '3')}))+", re.DOTALL)
+"""Several quoted texts: what a sweep runs through."""
+
+
+def split_free_text(overrides: Sequence[str], *, sweep: bool = False) -> tuple[dict[str, str | None], list[str]]:
     """The values of free-text keys, and the other overrides.
 
-    A quoted value loses its quotes, ``null`` is None, and references in brackets are left to Hydra.
+    A quoted value loses its quotes, ``null`` is None, and references in brackets are left to Hydra; in a `sweep` so are
+    several quoted texts with commas between them.
     """
     texts: dict[str, str | None] = {}
     others = []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key not in FREE_TEXT or (key == "references" and value.startswith(("[", "{"))):
+        swept = sweep and SEVERAL.fullmatch(value)
+        if key not in FREE_TEXT or swept or (key == "references" and value.startswith(("[", "{"))):
             texts.pop(key, None)
             others.append(override)
         else:

@@ -130,7 +130,7 @@ def sigma_is_the_noise_level(subject: Subject) -> None:
         expect(all(0 < level <= 1 for level in levels), f"chunk {chunk}: noise levels {levels} are not in (0, 1]")
         expect(all(a > b for a, b in pairwise(levels)), f"chunk {chunk}: noise levels {levels} do not fall")
         estimates = [latents for at, latents in run.estimates if at == chunk]
-        for step in steps[1:] if subject.pipe.parts.draws == len(steps) else ():
+        for step in steps[1:] if subject.pipe.parts.solver_steps is None else ():
             clean, noise = estimates[step.step - 1], run.noise(chunk, step.step)
             expected = (1 - step.sigma) * clean + step.sigma * noise
             apart = float((run.pass_of(chunk, step.step).latents - expected).abs().max())

@@ -1,0 +1,31 @@
+"""A run of whatever makes it: a streaming pipeline's plugin, or batch VACE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from vace_adapt.batch.declaration import BATCH_VACE, INFO
+from vace_adapt.config.settings import RunSettings
+from vace_adapt.experiments.output import RunResult
+from vace_adapt.experiments.source import Source, open_source
+from vace_adapt.loading import load_plugin
+
+
+def sourced(settings: RunSettings) -> Source:
+    """The inputs of a run; see `open_source`."""
+    batch = settings.pipeline.name == BATCH_VACE
+    return open_source(settings, INFO if batch else load_plugin(settings.pipeline.name).info)
+
+
+def start(
+    settings: RunSettings, source: Source, *, progress: bool = True, clear: Callable[[Path], None] | None = None
+) -> RunResult | None:
+    """Do what the settings say; see `vace_adapt.experiments.run.run`."""
+    if settings.pipeline.name == BATCH_VACE:
+        from vace_adapt.experiments.run_batch import run_batch
+
+        return run_batch(settings, source, progress=progress, clear=clear)
+    from vace_adapt.experiments.run import run
+
+    return run(settings, source, progress=progress, clear=clear)
