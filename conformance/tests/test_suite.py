@@ -276,7 +276,7 @@ def test_pytest_runs_the_same_checks():
 
 
 def test_pytest_takes_settings():
-    done = run_pytest("--pipeline", "reference window=8", "-k", "info_is_plain", "-v")
+    done = run_pytest("--pipeline", "reference window=8", "-k", "info_is_plain", "-vv")
     assert done.returncode == 0, done.stdout
     assert "[reference window=8-contract-info_is_plain]" in done.stdout
 
