@@ -44,9 +44,9 @@ STEPS = {
     "likeness": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
-    "distil_longlive": 600,
-    "distil_memflow": 600,
-    "distil_streamdiffusion": 600,
+    "distil_longlive": 400,
+    "distil_memflow": 400,
+    "distil_streamdiffusion": 400,
 }
 STAGES = ("vae", "latents", *list(STEPS)[1:], "export")
 CLIPS = 1500

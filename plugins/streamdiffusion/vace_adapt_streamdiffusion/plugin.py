@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from vace_adapt.contract import Capability, ChunkShapes, Injection, NativeVideo, PipelineInfo, Support
+from pathlib import Path
+
+from vace_adapt.contract import (
+    Capability,
+    ChunkShapes,
+    EmbeddedBase,
+    Injection,
+    NativeVideo,
+    PipelineInfo,
+    Support,
+)
+from vace_adapt.embedded.family import FAMILY
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
 from vace_adapt_streamdiffusion.settings import WAN_1_3B, WAN_14B, StreamDiffusionSettings
 
 OFFICIAL_POSITIONS = 1024
 """Rows of the official table of rotations: a stream of the official model whose positions only grow ends there."""
+
+STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
+"""A student of the embedded family's base, trained in this pipeline's window."""
 
 _FULL = Capability(support=Support.FULL)
 
@@ -71,6 +85,11 @@ def vace_tiny_pipeline(settings, seed):
     from vace_adapt_streamdiffusion.tiny import tiny_parts
 
     return tiny_parts(settings, seed)
+
+
+@hookimpl
+def vace_embedded_base(settings):
+    return EmbeddedBase(str(STUDENT), settings.model_copy(update={"backbone": FAMILY}))
 
 
 @hookimpl
