@@ -43,6 +43,8 @@ def official(monkeypatch):
     found = importlib.import_module("models.wan.causal_model")
     model = importlib.import_module("models.wan.wan_base.modules.model")
     monkeypatch.setattr(model, "flash_attention", plain_attention)
+    # Rotations of recent positions are remembered up to a bound, which a short stream would not reach.
+    monkeypatch.setattr(found, "_CAUSAL_ROPE_FREQ_CACHE_SIZE", 1)
     yield found
     for name in [name for name in sys.modules if name.startswith("models.wan.")]:
         monkeypatch.delitem(sys.modules, name)
