@@ -21,17 +21,17 @@ def plot_scores(cells: Cells, file: Path) -> None:
     """Bars of the main table: shares and correlations above, dB below."""
     in_db = [case for case in MAIN.cases if CASES[case].unit == "dB"]
     others = [case for case in MAIN.cases if CASES[case].unit != "dB"]
+    arms = [arm for arm in MAIN.arms if arm.hints and all((case, arm.name) in cells for case in MAIN.cases)]
     figure, panels = plt.subplots(2, 1, figsize=(11, 6.4), layout="constrained")
     for axes, cases, label in zip(panels, (others, in_db), ("score", "dB"), strict=True):
-        cases = [case for case in cases if all((case, arm.name) in cells for arm in MAIN.arms)]
-        width = 0.8 / len(MAIN.arms)
-        for i, arm in enumerate(MAIN.arms):
+        width = 0.8 / len(arms)
+        for i, arm in enumerate(arms):
             found = [cells[case, arm.name] for case in cases]
-            places = [place + (i - len(MAIN.arms) / 2 + 0.5) * width for place in range(len(cases))]
+            places = [place + (i - len(arms) / 2 + 0.5) * width for place in range(len(cases))]
             axes.bar(places, [f.mean for f in found], width, yerr=[f.half for f in found], label=arm.name, capsize=1.5)
         axes.set_xticks(range(len(cases)), cases, rotation=15, ha="right")
         axes.set_ylabel(label)
-    panels[0].legend(ncols=len(MAIN.arms), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.18), frameon=False)
+    panels[0].legend(ncols=len(arms), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.18), frameon=False)
     figure.savefig(file, dpi=110)
 
 

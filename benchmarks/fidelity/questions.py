@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from arms import Arm
@@ -61,9 +62,13 @@ MAIN = Table(
 )
 
 
-def longlive(name: str, *, settings: Mapping[str, Any] = {}, **controls: Any) -> Arm:
-    """The pipeline on which options are compared, with some."""
-    return Arm(name, pipeline="longlive", settings=settings, controls=controls)
+def of(pipeline: str, name: str, *, settings: Mapping[str, Any] = {}, **controls: Any) -> Arm:
+    """A pipeline with some options."""
+    return Arm(name, pipeline=pipeline, settings=settings, controls=controls)
+
+
+longlive = partial(of, "longlive")
+"""The pipeline on which options are compared that every pipeline has."""
 
 
 SHORT = {"chunk_latents": 1}
@@ -95,13 +100,22 @@ TABLES = (
     ),
     Table(
         "chunk length",
-        "What do chunks of one latent cost, and do context frames help?",
-        (
-            longlive("3 latents"),
-            *(
-                longlive(f"1 latent, {frames} context frames", settings=SHORT, context_frames=frames)
-                for frames in (0, 2, 5)
-            ),
+        "What do chunks of one latent cost, for a student that was not trained for them?",
+        (longlive("3 latents"), longlive("1 latent", settings=SHORT)),
+        (*CONTROL_CASES, "reference + depth", "inpaint, kept"),
+    ),
+    Table(
+        "context frames",
+        "Do context frames help where a chunk is one latent frame (streamdiffusion)?",
+        tuple(of("streamdiffusion", f"{frames} context frames", context_frames=frames) for frames in (0, 2, 5)),
+        (*CONTROL_CASES, "reference + depth", "inpaint, kept"),
+    ),
+    Table(
+        "official quirks",
+        "Should a memory bank be kept with the accidents of the official code (memflow)?",
+        tuple(
+            of("memflow", "as meant" if not quirks else "official", settings={"official_quirks": quirks})
+            for quirks in (False, True)
         ),
         (*CONTROL_CASES, "reference + depth", "inpaint, kept"),
     ),

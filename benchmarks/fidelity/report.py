@@ -12,19 +12,16 @@ from pathlib import Path
 
 import torch
 from batch import GUIDANCE, STEPS
-from cases import CASES
 from drift import DRIFT
 from plots import plot_drift, plot_scores
-from questions import BATCH, CHANCE, MAIN, STREAMS, TABLES, Table
+from questions import BATCH, MAIN, TABLES, Table
 from results import job_of, measured
 from students import weights_hash
-from summary import Cells, Summary, ratio, summary
+from summary import Cells, summary
+from tables import bars, main_table, rows, section, without_hints
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-
-BAR, BAR_DB = 0.9, -2.0
-"""Of batch VACE's score that streaming should reach; of a score in dB, how far below it may be."""
 
 LONG_STREAMS = "What does a long stream lose, and does re-anchoring help?"
 TAIL = 20
@@ -35,9 +32,10 @@ def main() -> None:
     """Make the page, the plots and the table."""
     cells = {table.name: found(table) for table in TABLES}
     DOCS.mkdir(exist_ok=True)
-    parts = [_introduction(), _main(cells[MAIN.name]), "![scores](fidelity.png)\n", _bars(cells[MAIN.name])]
+    main = cells[MAIN.name]
+    parts = [_introduction(), main_table(main), "![scores](fidelity.png)\n", without_hints(main), bars(main)]
     parts += [
-        _section(table, cells[table.name]) for table in TABLES if table is not MAIN and rows(table, cells[table.name])
+        section(table, cells[table.name]) for table in TABLES if table is not MAIN and rows(table, cells[table.name])
     ]
     drift = long_streams()
     if drift is not None:
@@ -45,9 +43,9 @@ def main() -> None:
         plot_drift(drift, DOCS / "drift.png")
     parts.append(_missing(cells, drift))
     (DOCS / "fidelity.md").write_text("\n".join(parts))
-    plot_scores(cells[MAIN.name], DOCS / "fidelity.png")
+    plot_scores(main, DOCS / "fidelity.png")
     readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(), _main(cells[MAIN.name])))
+    readme.write_text(filled(readme.read_text(), main_table(main)))
 
 
 def found(table: Table) -> Cells:
@@ -69,11 +67,6 @@ def long_streams() -> dict | None:
     """What `drift.py` found with the weights that ship; None for nothing."""
     record = json.loads(DRIFT.read_text()) if DRIFT.exists() else None
     return record if record is not None and record["weights"] == weights_hash("longlive") else None
-
-
-def rows(table: Table, cells: Cells) -> list[str]:
-    """Cases for which every arm is measured."""
-    return [case for case in table.cases if all((case, arm.name) in cells for arm in table.arms)]
 
 
 def filled(readme: str, table: str) -> str:
@@ -100,69 +93,6 @@ def _introduction() -> str:
         f"Weights `{BATCH.weights}`, torch {torch.__version__}, CPU, float32.\n\n"
         f"## {MAIN.question}\n"
     )
-
-
-def _main(cells: Cells) -> str:
-    """The main table, with every pipeline's ratio to batch."""
-    names = [arm.name for arm in MAIN.arms]
-    against = [f"{arm.name} / batch" for arm in STREAMS]
-    lines = [
-        f"| task | score | {' | '.join([*names, *against])} |",
-        "| --- | --- |" + " --- |" * (len(names) + len(against)),
-    ]
-    for case in rows(MAIN, cells):
-        ratios = [_against(case, cells[case, arm.name], cells[case, BATCH.name]) for arm in STREAMS]
-        lines.append(f"| {case} | {CASES[case].unit} | {' | '.join([_row(case, names, cells), *ratios])} |")
-    return "\n".join([*lines, ""])
-
-
-def _bars(cells: Cells) -> str:
-    """For every pipeline, which bars are met, and by how much the others are missed."""
-    lines = [
-        "## Bars\n",
-        f"A stream should reach {BAR} of batch VACE, or be within {-BAR_DB:g} dB of it. Counted above chance as well, "
-        "since a score has a part that anything reaches.\n",
-        "| pipeline | task | of batch | of batch, above chance | no hints, above chance | bar |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for arm in STREAMS:
-        for case in rows(MAIN, cells):
-            names = (arm.name, BATCH.name, CHANCE.name, f"{arm.name}, no hints")
-            stream, batch, chance, bare = (cells[case, name] for name in names)
-            if CASES[case].unit == "dB":
-                off = stream.mean - batch.mean
-                parts = f"{off:+.1f} dB | | {bare.mean - chance.mean:+.1f} dB"
-                verdict = "met" if off >= BAR_DB else f"missed by {BAR_DB - off:.1f} dB"
-            else:
-                reached = stream.mean / batch.mean
-                parts = f"{reached:.2f} | {ratio(stream, batch, chance):.2f} | {ratio(bare, batch, chance):.2f}"
-                verdict = "met" if reached >= BAR else f"missed by {BAR - reached:.2f}"
-                if batch.mean - batch.half <= chance.mean:
-                    parts, verdict = f"{reached:.2f} | | ", "none: batch VACE itself is not above chance"
-            lines.append(f"| {arm.name} | {case} | {parts} | {verdict} |")
-    return "\n".join([*lines, ""])
-
-
-def _section(table: Table, cells: Cells) -> str:
-    names = [arm.name for arm in table.arms]
-    lines = [
-        f"## {table.question}\n",
-        f"| task | score | {' | '.join(names)} |",
-        "| --- | --- |" + " --- |" * len(names),
-    ]
-    lines += [f"| {case} | {CASES[case].unit} | {_row(case, names, cells)} |" for case in rows(table, cells)]
-    return "\n".join([*lines, ""])
-
-
-def _row(case: str, names: list[str], cells: Cells) -> str:
-    digits = 1 if CASES[case].unit == "dB" else 3
-    chosen = [cells[case, name] for name in names]
-    return " | ".join(f"{each.mean:.{digits}f} ± {each.half:.{digits}f}" for each in chosen)
-
-
-def _against(case: str, stream: Summary, batch: Summary) -> str:
-    in_db = CASES[case].unit == "dB"
-    return f"{stream.mean - batch.mean:+.1f} dB" if in_db else f"{stream.mean / batch.mean:.2f}"
 
 
 def _missing(cells: dict[str, Cells], drift: dict | None) -> str:
