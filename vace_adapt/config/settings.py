@@ -112,10 +112,15 @@ class Switch(Frozen):
         return self
 
 
+TrackerName = Literal["tensorboard", "mlflow"]
+"""See `vace_adapt.experiments.trackers`."""
+
+
 class OutputSettings(Frozen):
     """Where and how a run is written."""
 
     folder: Path | None = None
+    trackers: tuple[TrackerName, ...] = ()
     quality: Annotated[int, Field(ge=0, le=51)] = 18
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from vace_adapt.experiments.interrupt import undisturbed
 from vace_adapt.experiments.metrics import Runner, summary
 from vace_adapt.experiments.record import RECORD, Record
 from vace_adapt.experiments.source import Source
+from vace_adapt.experiments.trackers import EVENTS, Trackers
 from vace_adapt.streaming.chunk import StreamedChunk
 from vace_adapt.video.sheet import ContactSheet
 from vace_adapt.video.write import VideoWriter
@@ -83,6 +85,7 @@ class Output:
         self._digests: list[str] = []
         self._sheet = ContactSheet(("control", "mask", "output"))
         self._writers: dict[str, VideoWriter] = {}
+        self._trackers = Trackers(settings.output.trackers, folder, settings)
         self._bar = tqdm(total=source.frames, unit="frame", disable=not progress, dynamic_ncols=True)
 
     def add(self, chunk: StreamedChunk) -> None:
@@ -96,12 +99,15 @@ class Output:
             self._bar.close()
             if self._reports:
                 self._finish(interrupted)
+            else:
+                self._trackers.discard()
 
     def discard(self) -> None:
         """Leave nothing."""
         self._bar.close()
         for writer in self._writers.values():
             writer.discard()
+        self._trackers.discard()
         clear(self.folder)
 
     def _add(self, chunk: StreamedChunk) -> None:
@@ -120,6 +126,7 @@ class Output:
         self._digests.append(hashlib.sha256(frames.tobytes()).hexdigest())
         self._bar.set_postfix_str(f"chunk {chunk.report.seconds:.2f} s, {chunk.report.fps:.1f} fps", refresh=False)
         self._bar.update(len(frames))
+        self._trackers.chunk(chunk.report)
 
     def _write(self, name: str, frames: Array, start: int) -> None:
         """Add frames to a video; one that begins now has nothing before them."""
@@ -142,6 +149,7 @@ class Output:
             self._writers[name].close()
         files = self.folder / VIDEO, self.folder / SHEET, self.folder / METRICS
         self.result = RunResult(self.folder, *files, measured["frames"], interrupted)
+        self._trackers.finish(measured, list(files), interrupted=interrupted)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -176,6 +184,7 @@ def clear(folder: Path) -> None:
     for name in FILES:
         for path in (folder / name, folder / f"{name}.partial"):
             path.unlink(missing_ok=True)
+    shutil.rmtree(folder / EVENTS, ignore_errors=True)
 
 
 def save_text(path: Path, text: str) -> None:

@@ -135,9 +135,11 @@ def record_of(
 
 
 def config_hash(settings: RunSettings) -> str:
-    """SHA-256 of the configuration: the same for runs that make the same. The place of the output is left out."""
+    """SHA-256 of the configuration: the same for runs that make the same. Where the output goes, and who is told, is
+    left out.
+    """
     plain = settings.model_dump(mode="json")
-    plain["output"] = {key: value for key, value in plain["output"].items() if key != "folder"}
+    plain["output"] = {key: value for key, value in plain["output"].items() if key not in ("folder", "trackers")}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 

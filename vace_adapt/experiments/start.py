@@ -9,6 +9,7 @@ from vace_adapt.batch.declaration import BATCH_VACE, INFO
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.experiments.output import RunResult
 from vace_adapt.experiments.source import Source, open_source
+from vace_adapt.experiments.trackers import check_installed
 from vace_adapt.loading import load_plugin
 
 
@@ -22,6 +23,7 @@ def start(
     settings: RunSettings, source: Source, *, progress: bool = True, clear: Callable[[Path], None] | None = None
 ) -> RunResult | None:
     """Do what the settings say; see `vace_adapt.experiments.run.run`."""
+    check_installed(settings.output.trackers)
     if settings.pipeline.name == BATCH_VACE:
         from vace_adapt.experiments.run_batch import run_batch
 
