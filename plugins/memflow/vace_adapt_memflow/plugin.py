@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from vace_adapt.contract import WAN_1_3B, Capability, ChunkShapes, Injection, NativeVideo, PipelineInfo, Support
+from pathlib import Path
+
+from vace_adapt.contract import (
+    WAN_1_3B,
+    Capability,
+    ChunkShapes,
+    EmbeddedBase,
+    Injection,
+    NativeVideo,
+    PipelineInfo,
+    Support,
+)
+from vace_adapt.embedded.family import FAMILY
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
 from vace_adapt_memflow.settings import MemFlowSettings
+
+STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
+"""A student of the embedded family's base, trained in this pipeline's window."""
 
 _FULL = Capability(support=Support.FULL)
 
@@ -70,6 +85,11 @@ def vace_tiny_pipeline(settings, seed):
     from vace_adapt.embedded.tiny import tiny_wan_parts
 
     return tiny_wan_parts(settings, seed, draws=len(settings.denoising_steps))
+
+
+@hookimpl
+def vace_embedded_base(settings):
+    return EmbeddedBase(str(STUDENT), settings.model_copy(update={"backbone": FAMILY}))
 
 
 @hookimpl
