@@ -10,7 +10,9 @@ from vace_adapt.cli.status import DONE
 from vace_adapt.errors import InputError
 
 
-def compare_command(folders: Sequence[str], out: str, *, title: str | None, conformance: Sequence[str]) -> int:
+def compare_command(
+    folders: Sequence[str], out: str, *, title: str | None, conformance: Sequence[str], features: str | None = None
+) -> int:
     """Measure the runs, write the page, say where it lies."""
     from vace_adapt.experiments.finished import read_run, run_folders
 
@@ -21,8 +23,10 @@ def compare_command(folders: Sequence[str], out: str, *, title: str | None, conf
     runs = [read_run(folder) for folder in run_folders([Path(folder) for folder in folders])]
     from vace_adapt.comparison.page import page
     from vace_adapt.experiments.measure import measure
+    from vace_adapt.metrics.features import load_features
 
-    text = page(runs, [measure(run) for run in runs], title=title, conformance=checked)
+    network = None if features is None else load_features(features)
+    text = page(runs, [measure(run, network) for run in runs], title=title, conformance=checked)
     target.write_text(text, encoding="utf-8")
     print(f"{len(runs)} runs, {len(text) / 2**20:.1f} MiB")
     print(f"page     {target}")

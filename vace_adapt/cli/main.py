@@ -67,7 +67,9 @@ def _compare(chosen: argparse.Namespace) -> int:
     quiet_imports()
     from vace_adapt.cli.compare import compare_command
 
-    return compare_command(chosen.folders, chosen.out, title=chosen.title, conformance=chosen.conformance)
+    return compare_command(
+        chosen.folders, chosen.out, title=chosen.title, conformance=chosen.conformance, features=chosen.features
+    )
 
 
 def _explain(chosen: argparse.Namespace) -> int:
@@ -157,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", default="comparison.html", help="the page (default: %(default)s)")
     command.add_argument("--title", help="its title (default: what the runs have in common)")
     command.add_argument("--conformance", nargs="*", default=[], metavar="FILE", help="of vace-adapt check --json")
+    command.add_argument("--features", metavar="FOLDER", help="of DINOv2 or CLIP, to measure references with")
     command.set_defaults(command=_compare)
 
     command = commands.add_parser(

@@ -50,8 +50,13 @@ class Measures:
                 self.chunks[name] = list(chunks)
 
 
-def measure(run: FinishedRun) -> Measures:
-    """Measure a run from its folder; inputs are read where they are still there."""
+def measure(run: FinishedRun, features: appearance.Features | None = None) -> Measures:
+    """Measure a run from its folder; inputs are read where they are still there.
+
+    Args:
+        run: what to measure.
+        features: of `vace_adapt.metrics.features.load_features`, for ``reference_similarity``.
+    """
     made = Measures()
     frames = run.output()
     parts = _parts(run.pixels)
@@ -64,7 +69,7 @@ def measure(run: FinishedRun) -> Measures:
         made.notes.append(f"its inputs cannot be read any more: {run.missing}")
         return made
     with started_in(run.record.folder):
-        _references(made, run.settings, frames, mask)
+        _references(made, run.settings, frames, mask, features)
         if shown is not None:
             _control(made, run.settings, frames, shown, mask, parts)
     return made
@@ -106,14 +111,19 @@ def _keeping(made: Measures, frames: Array, shown: Array, mask: Array | None, pa
         made.notes.append(str(error))
 
 
-def _references(made: Measures, settings: RunSettings, frames: Array, mask: Array | None) -> None:
-    """Colours of the references together, where the video was made anew."""
+def _references(
+    made: Measures, settings: RunSettings, frames: Array, mask: Array | None, features: appearance.Features | None
+) -> None:
+    """Colours of the references together, where the video was made anew, and how alike a network finds them."""
     pictures = []
     for reference in settings.references:
         height, width = image_size(reference.image, "reference")
-        pictures.append(read_image(reference.image, height, width, "reference").reshape(1, -1, 3))
+        pictures.append(read_image(reference.image, height, width, "reference"))
     if pictures:
-        made.take("colour_similarity", appearance.colour_similarity(frames, np.concatenate(pictures, axis=1), mask))
+        pixels = np.concatenate([picture.reshape(1, -1, 3) for picture in pictures], axis=1)
+        made.take("colour_similarity", appearance.colour_similarity(frames, pixels, mask))
+    if pictures and features is not None:
+        made.take("reference_similarity", appearance.reference_similarity(features, frames, pictures))
 
 
 def _control(

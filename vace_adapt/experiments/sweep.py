@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from vace_adapt.config.compose import composing, plain_config, prepared
 from vace_adapt.config.read import settings_of
-from vace_adapt.config.settings import OutputSettings, RunSettings
+from vace_adapt.config.settings import RunSettings
 from vace_adapt.errors import InputError, VaceAdaptError
 from vace_adapt.experiments.files import FileMark
 from vace_adapt.experiments.folder import Taken
@@ -166,7 +166,7 @@ def _made(settings: RunSettings, folder: Path) -> Outcome:
             raise Finished
         clear(there)
 
-    settings = settings.model_copy(update={"output": OutputSettings(folder=folder, quality=settings.output.quality)})
+    settings = settings.model_copy(update={"output": settings.output.model_copy(update={"folder": folder})})
     try:
         result = start(settings, sourced(settings), progress=False, clear=clear_unfinished)
     except Finished:

@@ -1,14 +1,21 @@
-"""How a video looks, without weights: colours of the reference, colours over time, sharpness."""
+"""How a video looks: likeness to the references, colours over time, sharpness."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+Features = Callable[[Sequence[Array]], Array]
+"""Pictures, uint8 [H, W, 3] of any size, to float32 [N, D] of length 1 (`vace_adapt.metrics.features`)."""
+
+EVERY = 4
+"""Frames from one that a network looks at to the next."""
 
 BINS = 8
 """Of each channel of a colour histogram."""
@@ -31,6 +38,19 @@ def colour_similarity(made: Array, reference: Array, where: Array | None = None)
     if not len(subject) or not len(pixels):
         return math.nan
     return float(np.minimum(_histogram(pixels), _histogram(subject)).sum())
+
+
+def reference_similarity(features: Features, frames: Array, references: Sequence[Array]) -> float:
+    """Mean cosine of every 4th frame with every reference, -1..1, higher is better.
+
+    Ruiz et al., DreamBooth (CVPR 2023), section 4.2: its "DINO" and "CLIP-I".
+
+    Args:
+        features: of a network.
+        frames: uint8 [T, H, W, 3].
+        references: uint8 [h, w, 3] each.
+    """
+    return float((features(list(frames[::EVERY])) @ features(references).T).mean())
 
 
 def colour_drift(frames: Array, first: Array) -> float:

@@ -34,6 +34,7 @@ METRICS = {
     "psnr": Metric("kept, PSNR", "dB", "higher", "keeping", "against what was to be kept, through the mp4"),
     "ssim": Metric("kept, SSIM", "", "higher", "keeping", "structural similarity of what was to be kept"),
     "colour_similarity": Metric("colours of the reference", "share", "higher", "looks", "histograms that meet"),
+    "reference_similarity": Metric("like the reference", "cosine", "higher", "looks", "features of DINOv2 or CLIP"),
     "sharpness": Metric("sharpness", "levels²", None, "looks", "variance of the Laplacian; noise is sharp, too"),
     "colour_drift": Metric("colour drift", "ΔE", "lower", "looks", "mean colour of the last chunk from the first's"),
     "contrast_drift": Metric("contrast kept", "ratio", None, "looks", "contrast of the last chunk over the first's"),
