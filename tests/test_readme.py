@@ -20,13 +20,14 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [
     line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.startswith("vace-adapt")
 ]
-
+SEQUENCE = [command for block in BLOCKS if "vace-adapt rerun" in block for command in block.splitlines()]
+"""Experiments: each command needs what those before it have made."""
 
 NEW = [command.split()[2] for command in COMMANDS if command.startswith("vace-adapt new-plugin")]
 """Plugins that a reader has made."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in SEQUENCE])
 def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
     """Runs are composed and validated against stand-ins for the user's files; everything else is run as it stands."""
     monkeypatch.chdir(ROOT)
@@ -44,8 +45,23 @@ def test_commands_are_accepted(command, tmp_path, monkeypatch, capsys):
     assert "hooks still to write" in out if unwritten else out
 
 
+def test_the_experiments_run_one_after_another(tmp_path, monkeypatch, capsys):
+    """Really, but with few frames, and one value of everything that is swept over seeds and scales."""
+    monkeypatch.chdir(tmp_path)
+    for command in SEQUENCE:
+        _, *arguments = shlex.split(command, comments=True)
+        if arguments[0] == "run":
+            arguments = [re.sub(r"^(seed|controls\.scale\.control)=.*", r"\1=1", each) for each in arguments]
+            arguments += ["frames=9", "device=cpu"]
+        assert main(arguments) == 0, command
+    out = capsys.readouterr().out
+    assert "9 runs: 9 made" in out
+    assert "the same bits" in out
+    assert (tmp_path / "controls.html").stat().st_size > 2**16
+
+
 def test_there_are_commands_of_every_kind():
-    kinds = {"list", "show", "annotators", "explain", "run", "parity", "check", "new-plugin"}
+    kinds = {"list", "show", "annotators", "explain", "run", "parity", "check", "new-plugin", "rerun", "compare"}
     assert {command.split()[1] for command in COMMANDS} == kinds
 
 
