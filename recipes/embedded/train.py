@@ -47,7 +47,7 @@ STEPS = {
     "likeness": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
-    "causal_framepack": 1000,
+    "causal_framepack": 300,
     "distil_longlive": 600,
     "distil_memflow": 600,
     "distil_streamdiffusion": 600,
@@ -160,7 +160,9 @@ class Recipe:
         made = (*STUDENTS.values(), FRAMEPACK)
         shipped = (*FAMILY_FOLDER.rglob("*.safetensors"), *(student.file for student in made))
         files = {str(path.relative_to(ROOT)): path for path in shipped}
-        data = f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}"
+        data = (
+            f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}; causal_framepack: {LONG_CLIPS} longer"
+        )
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
 
     # --- what earlier stages made -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import causal
 import pytest
 import sections
 import torch
+from export import export_student
 from network import flow
 from packed import draw_packed, history_of, packing
 from sections import COUNT, load_sections, write_sections
@@ -20,6 +21,7 @@ from vace_adapt_framepack.history import Packed
 from vace_adapt_framepack.plan import forward_layout
 from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.solver import Level
+from vace_adapt_framepack.wan.loading import load_helios
 from vace_adapt_framepack.wan.loop import HeliosLoop
 from vace_adapt_framepack.wan.model import HeliosDenoiser, bare
 
@@ -136,6 +138,16 @@ def test_what_is_remembered_is_seen():
         )
         assert torch.equal(other[0], made[0])
         assert not torch.equal(other[-1], made[-1])
+
+
+def test_the_plugin_reads_what_is_exported(tmp_path):
+    model = packing(seeded(lambda: CausalWan.of(TINY), 3, "base"), TINY)
+    export_student(model, model, 1.0, tmp_path / "student.safetensors")
+    settings = FramePackSettings(name="framepack", backbone=TINY)
+    loaded = load_helios(str(tmp_path / "student.safetensors"), settings, torch.device("cpu"), torch.float32)
+    expected = model.state_dict()
+    assert list(loaded.state_dict()) == list(expected)
+    assert all(torch.equal(tensor, expected[name].half().float()) for name, tensor in loaded.state_dict().items())
 
 
 # --- what it learns from ------------------------------------------------------------------------------------------
