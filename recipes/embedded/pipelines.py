@@ -50,7 +50,7 @@ class PackedStudent:
 
     settings: FramePackSettings
     file: Path
-    share: float = 1.0
+    share: float = 0.5
 
 
 def students() -> dict[str, Student]:
