@@ -45,12 +45,13 @@ class PackedStudent:
 
     Attributes:
         settings: of the pipeline.
-        file, share: as in `Student`.
+        file: as in `Student`.
+        share: as in `Student`. All of the way: on the base's side control is the same, and sections join badly.
     """
 
     settings: FramePackSettings
     file: Path
-    share: float = 0.5
+    share: float = 1.0
 
 
 def students() -> dict[str, Student]:
