@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,12 +44,13 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """The same for arms that generate the same, whatever table they stand in: every option as it is in force."""
+        """The same for arms that generate the same, whatever table they stand in: by every option as it is in force."""
         if self.kind != "stream":
             return self.kind
         settings = hooks(self.pipeline).settings_type()(name=self.pipeline, **self.settings).model_dump(mode="json")
         controls = ControlSettings(**self.controls).model_dump(mode="json")
-        return json.dumps([self.pipeline, self.hints, settings, controls], sort_keys=True)
+        options = json.dumps([self.pipeline, self.hints, settings, controls], sort_keys=True)
+        return f"{self.pipeline} {hashlib.sha256(options.encode()).hexdigest()[:12]}"
 
     @property
     def weights(self) -> str:

@@ -61,14 +61,14 @@ def export_transformer(base: CausalWan, path: ContextPath, folder: Path) -> None
     model.half().save_pretrained(folder / "transformer")
 
 
-def export_student(base: CausalWan, trained: CausalWan, share: float, file: Path) -> None:
-    """One file with the keys of diffusers' Wan transformer.
+def export_student(base: nn.Module, trained: nn.Module, share: float, file: Path) -> None:
+    """One file with the keys of diffusers' Wan transformer, or of Helios where they are that class.
 
     The student lies between base and trained weights, which keeps more of what the base answers to (Wortsman et al.,
     Robust fine-tuning of zero-shot models, 2022).
 
     Args:
-        base, trained: both ends.
+        base, trained: both ends, of one class.
         share: of the way from the one to the other, in [0, 1].
         file: written anew.
     """

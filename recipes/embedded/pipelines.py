@@ -11,6 +11,7 @@ from causal import Window
 
 from vace_adapt.contract import CausalSettings
 from vace_adapt.models.schedule import FewStepSchedule
+from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_longlive.settings import LongLiveSettings
 from vace_adapt_memflow.settings import MemFlowSettings
 from vace_adapt_streamdiffusion.settings import StreamDiffusionSettings
@@ -36,6 +37,21 @@ class Student:
     causal: str
     file: Path
     share: float = 0.5
+
+
+@dataclass(frozen=True)
+class PackedStudent:
+    """The one that is not distilled: FramePack takes many steps.
+
+    Attributes:
+        settings: of the pipeline.
+        file: as in `Student`.
+        share: as in `Student`. All of the way: on the base's side control is the same, and sections join badly.
+    """
+
+    settings: FramePackSettings
+    file: Path
+    share: float = 1.0
 
 
 def students() -> dict[str, Student]:
@@ -79,3 +95,6 @@ def _sigmas(settings: CausalSettings | StreamDiffusionSettings, steps: Sequence[
 
 def _file(name: str) -> Path:
     return PLUGINS / name / f"vace_adapt_{name}" / "weights" / "student.safetensors"
+
+
+FRAMEPACK = PackedStudent(FramePackSettings(name="framepack"), _file("framepack"))

@@ -1,9 +1,9 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, base, context, references, likeness, a causal_NAME for each kind of memory, a distil_NAME for each
-pipeline that gets a student, export. Each goes on where it was stopped, at any point; nothing is fetched, and
-everything follows from the seeds. Loss curves and sample sheets lie beside the states. ``export`` writes the
-checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
+Stages: vae, latents, sections, base, context, references, likeness, a causal_NAME for each kind of memory, a
+distil_NAME for each pipeline that gets a student of few steps, export. Each goes on where it was stopped, at any point;
+nothing is fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states.
+``export`` writes the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from distil import train_student
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
-from pipelines import students
+from packed import packing, train_packed
+from pipelines import FRAMEPACK, students
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
+from sections import load_sections, write_sections
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
 
 from vace_adapt.context.blocks import ContextPath
-from vace_adapt.embedded.family import FAMILY_FOLDER
+from vace_adapt.embedded.family import FAMILY, FAMILY_FOLDER
 from vace_adapt.models.causal_wan import CausalWan
 
 STUDENTS = students()
@@ -44,12 +47,13 @@ STEPS = {
     "likeness": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
+    "causal_framepack": 300,
     "distil_longlive": 400,
     "distil_memflow": 400,
     "distil_streamdiffusion": 400,
 }
-STAGES = ("vae", "latents", *list(STEPS)[1:], "export")
-CLIPS = 1500
+STAGES = ("vae", "latents", "sections", *list(STEPS)[1:], "export")
+CLIPS, LONG_CLIPS = 1500, 400
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
 
@@ -61,6 +65,7 @@ SUBJECTS = {
     "likeness": "the same, with more things in a step",
     "causal_longlive": "the base in the window of LongLive and MemFlow",
     "causal_streamdiffusion": "the base in the window of StreamDiffusionV2",
+    "causal_framepack": "the base beside FramePack's packed history: the student of framepack",
     **{f"distil_{name}": f"that in few steps: the student of {name}" for name in STUDENTS},
 }
 """What every stage with steps makes, for the model card."""
@@ -97,11 +102,10 @@ class Recipe:
         vae_sheet(self._sampler(), self.folder / "vae.png")
 
     def latents(self) -> None:
-        shards = range(-(-self.clips // SHARD))
-        (self.folder / "latents").mkdir(parents=True, exist_ok=True)
-        with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
-            for number in pool.imap(self._write, shards):
-                print(f"latents {(number + 1) * SHARD}/{self.clips}", flush=True)
+        self._encode("latents", self._write, self.clips)
+
+    def sections(self) -> None:
+        self._encode("sections", self._write_sections, min(self.clips, LONG_CLIPS))
 
     def base(self) -> None:
         base, encoder = train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
@@ -123,6 +127,10 @@ class Recipe:
     def causal(self, name: str) -> None:
         base, encoder = self._base()
         folder, steps = self._run(f"causal_{name}")
+        if name == "framepack":
+            sections = load_sections(self.folder / "sections")
+            train_packed(folder, steps, sections, base, encoder, FRAMEPACK.settings, self.device, fast=True)
+            return
         train_causal(folder, steps, self._latents(), base, encoder, STUDENTS[name].window, self.device)
 
     def distil(self, name: str) -> None:
@@ -142,19 +150,38 @@ class Recipe:
         for name, student in STUDENTS.items():
             trained = self._trained(base, f"distil_{name}", "student")
             export_student(base, trained, student.share, student.file)
+        pooled, packed = packing(base, FAMILY), packing(base, FAMILY)
+        packed.load_state_dict(self._state("causal_framepack")["model"])
+        export_student(pooled, packed, FRAMEPACK.share, FRAMEPACK.file)
         draw_curves(self.folder)
         PICTURES.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "base", "context", "losses"):
             shutil.copy(self.folder / f"{name}.png", PICTURES)
-        shipped = (*FAMILY_FOLDER.rglob("*.safetensors"), *(student.file for student in STUDENTS.values()))
+        made = (*STUDENTS.values(), FRAMEPACK)
+        shipped = (*FAMILY_FOLDER.rglob("*.safetensors"), *(student.file for student in made))
         files = {str(path.relative_to(ROOT)): path for path in shipped}
-        data = f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}"
+        data = (
+            f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}; causal_framepack: {LONG_CLIPS} longer"
+        )
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
 
     # --- what earlier stages made -------------------------------------------------------------------------------------
 
     def _run(self, stage: str) -> tuple[Path, int]:
         return self.folder / stage, self.steps[stage]
+
+    def _encode(self, name: str, write: Callable[[int], int], clips: int) -> None:
+        """Shards of clips, each in a process."""
+        (self.folder / name).mkdir(parents=True, exist_ok=True)
+        with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
+            for number in pool.imap(write, range(-(-clips // SHARD))):
+                print(f"{name} {(number + 1) * SHARD}/{clips}", flush=True)
+
+    def _write_sections(self, number: int) -> int:
+        torch.set_num_threads(1)
+        codec, latents = _codec(self.folder, self.device), FRAMEPACK.settings.chunk_latents
+        write_sections(self.folder / "sections", number, codec, TRAINING_SEED, latents)
+        return number
 
     def _write(self, number: int) -> int:
         torch.set_num_threads(1)
@@ -232,7 +259,7 @@ def main() -> None:
     steps = STEPS if given.steps is None else {**STEPS, given.stage: given.steps}
     recipe = Recipe(given.folder, given.device, steps, given.clips, given.threads)
     for stage in STAGES if given.stage == "all" else (given.stage,):
-        if stage not in ("vae", "latents"):
+        if stage not in ("vae", "latents", "sections"):
             compile_blocks()
         recipe.run(stage)
 

@@ -184,7 +184,7 @@ class EmbeddedBase:
 
     Attributes:
         file: of the model, as ``weights.base`` takes it.
-        settings: the ones asked for, with the model's own sizes.
+        settings: the ones asked for, with the model's own sizes, and numbers that suit it where none were asked for.
     """
 
     file: str

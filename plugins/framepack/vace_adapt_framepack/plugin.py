@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vace_adapt.contract import (
     WAN_1_3B,
     Capability,
     ChunkShapes,
+    EmbeddedBase,
     Injection,
     NativeVideo,
     PipelineInfo,
     Support,
 )
+from vace_adapt.embedded.family import FAMILY
 from vace_adapt.hookspecs import HOOK_API, hookimpl
 from vace_adapt.time_map import TimeMap
-from vace_adapt_framepack.settings import HUNYUAN, WAN_14B, FramePackSettings
+from vace_adapt_framepack.settings import HUNYUAN, STUDENT_GUIDANCE, STUDENT_STEPS, WAN_14B, FramePackSettings
+
+STUDENT = Path(__file__).parent / "weights" / "student.safetensors"
+"""A student of the embedded family's base, trained beside this pipeline's packed history."""
 
 _FULL = Capability(support=Support.FULL)
 
@@ -79,6 +86,14 @@ def vace_tiny_pipeline(settings, seed):
     from vace_adapt_framepack.wan.tiny import tiny_parts as tiny_wan
 
     return tiny_wan(settings, seed)
+
+
+@hookimpl
+def vace_embedded_base(settings):
+    if settings.backend == "hunyuan" or settings.packing == "pooled":
+        return None
+    numbers = {"steps": settings.steps or STUDENT_STEPS, "guidance": settings.guidance or STUDENT_GUIDANCE}
+    return EmbeddedBase(str(STUDENT), settings.model_copy(update={**numbers, "backbone": FAMILY}))
 
 
 @hookimpl

@@ -20,6 +20,9 @@ DUAL_BLOCKS = 20
 TOY_STEPS = 2
 """Denoise steps of toy-size random weights, where no number is asked for."""
 
+STUDENT_STEPS, STUDENT_GUIDANCE = 12, 3.0
+"""Denoise steps and guidance of the embedded student, where none are asked for."""
+
 
 class FramePackSettings(PipelineSettings):
     """The ``pipeline:`` section.
@@ -29,8 +32,10 @@ class FramePackSettings(PipelineSettings):
             HunyuanVideo, takes no VACE weights.
         chunk_latents: latent frames of a section.
         history: latent frames at 4x, 2x and 1x, besides the start frame.
-        steps: denoise steps of a section; None for the official number (50 and 25; 2 for toy-size random weights).
-        guidance: scale of classifier-free guidance, 1 for none; None for the official one (5 and 1).
+        steps: denoise steps of a section; None for the official number (50 and 25; 2 for toy-size random weights, 12
+            for the embedded student).
+        guidance: scale of classifier-free guidance, 1 for none; None for the official one (5 and 1; 3 for the embedded
+            student).
         negative_prompt: of that guidance.
         solver: of ``wan``.
         dynamic_shift: of ``wan``: whether the noise levels are shifted by the number of tokens.

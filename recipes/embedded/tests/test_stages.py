@@ -8,6 +8,7 @@ import base
 import batches
 import causal
 import distil
+import packed
 import pixels
 import pytest
 import text
@@ -19,7 +20,9 @@ from causal import Window, train_causal
 from distil import train_student
 from latents import CONDITIONS, REFERENCES, Latents
 from network import flow
+from packed import train_packed
 from pixels import Pool
+from sections import COUNT, Sections
 from text import Prompts
 from vae import train_vae
 
@@ -27,11 +30,13 @@ from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_con
 from vace_adapt.embedded.world.render import render
 from vace_adapt.embedded.world.scene import draw_scene
 from vace_adapt.models.causal_wan import CausalWan
+from vace_adapt_framepack.settings import FramePackSettings
 
 pytestmark = pytest.mark.usefixtures("gradients", "tiny")
 
 CLIPS, FRAMES, SIDE = 3, 6, 2
 WINDOWS = {"clean": Window(3, 3, 9), "noisy": Window(1, 2, 4, more=1, clean=False)}
+PACKED = FramePackSettings(name="framepack", chunk_latents=2, history=(4, 2, 1))
 LENGTHS = ((2, 3), (1, 6))
 LEVELS = (1.0, 0.8, 0.6)
 
@@ -51,17 +56,19 @@ LATENTS = Latents(
     names=[["", "", "", ""]] * CLIPS,
     things=[1] * CLIPS,
 )
+SECTIONS = Sections(randn(CLIPS, 16, 2 * COUNT, SIDE, SIDE, seed=6), LATENTS.captions)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     """Tiny sizes, short batches, and a state after every step."""
-    for module in (base, causal, text):
+    for module in (base, causal, packed, text):
         monkeypatch.setattr(module, "FAMILY", TINY)
     monkeypatch.setattr(base, "FAMILY_CONTROL_LAYERS", TINY_CONTROL_LAYERS)
     monkeypatch.setattr(base, "LENGTHS", LENGTHS)
     monkeypatch.setattr(causal, "CLIPS", 2)
     monkeypatch.setattr(distil, "CLIPS", 2)
+    monkeypatch.setattr(packed, "CLIPS", 1)
     monkeypatch.setattr(distil, "FRAMES", FRAMES)
     monkeypatch.setattr(distil, "WARM", 1)
     monkeypatch.setattr(causal, "FRAMES", FRAMES)
@@ -89,6 +96,8 @@ def stage(name, folder, steps=3):
     if name == "context":
         mix = replace(batches.LOOKS, lengths=LENGTHS)
         return [train_context(folder, steps, 3, LATENTS, model, encoder, new_context(model), mix)], given
+    if name == "causal_framepack":
+        return [train_packed(folder, steps, SECTIONS, model, encoder, PACKED)], given
     kind, _, memory = name.partition("_")
     window = WINDOWS[memory]
     if kind == "causal":
@@ -96,7 +105,7 @@ def stage(name, folder, steps=3):
     return [train_student(folder, steps, LATENTS, model, model, encoder, window, LEVELS)], given
 
 
-STAGES = ("vae", "base", "context", "causal_clean", "causal_noisy", "distil_clean", "distil_noisy")
+STAGES = ("vae", "base", "context", "causal_clean", "causal_noisy", "causal_framepack", "distil_clean", "distil_noisy")
 
 
 def equal(modules, others):
