@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_framepack import DEFAULT_PROMPT_TEMPLATE
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModel, LlamaConfig, LlamaModel, SiglipImageProcessorPil
 
@@ -22,6 +23,10 @@ OFFICIAL_ARGUMENTS = (
 
 SIZES = {"backend": "hunyuan", "backbone": TINY_HUNYUAN.model_dump(), "steps": 1}
 """The ``pipeline`` section of these files, save where the image encoder lies."""
+
+LLAMA_SPECIAL = (
+    "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>",
+)  # fmt: skip
 
 _BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 _POOLED = 8
@@ -95,7 +100,29 @@ def save_text_encoders(folder: Path) -> None:
 
 
 def save_llama_tokenizer(folder: Path) -> int:
-    """One of Llama 3's kind: byte pairs of bytes, no sentence pieces. Gives the number of words."""
+    """One of Llama 3's kind: byte pairs of bytes, no sentence pieces. Gives the number of words.
+
+    As of Llama 3, HunyuanVideo's template is of 95 tokens; here one long word makes up for what bytes are more.
+    """
+    lead = DEFAULT_PROMPT_TEMPLATE["template"].partition("{}")[0]
+    system = lead.partition("\n\n")[2].partition("<|")[0]
+    tokenizer = next(made for cut in range(1, len(system)) if _tokens(made := llama_words(system[:-cut]), lead) == 95)
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": LLAMA_SPECIAL[0],
+        "eos_token": LLAMA_SPECIAL[1],
+        "pad_token": "<pad>",
+        "padding_side": "right",
+        "model_max_length": 1000,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return tokenizer.get_vocab_size()
+
+
+def llama_words(long: str) -> Tokenizer:
+    """A tokenizer of bytes, a few pairs, and one long word."""
     vocabulary = {letter: i for i, letter in enumerate([*_BYTES, "re", "red", "Ġb"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[("r", "e"), ("re", "d"), ("Ġ", "b")]))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -105,24 +132,17 @@ def save_llama_tokenizer(folder: Path) -> int:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<pad>"]
-    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in special])
-    begin = special[0]
+    tokenizer.add_special_tokens([AddedToken(word, special=True) for word in LLAMA_SPECIAL])
+    tokenizer.add_tokens([AddedToken(long, normalized=False)])
+    begin = LLAMA_SPECIAL[0]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{begin} $A", special_tokens=[(begin, tokenizer.token_to_id(begin))]
     )
-    folder.mkdir(parents=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "LlamaTokenizer",
-        "bos_token": begin,
-        "eos_token": special[1],
-        "pad_token": "<pad>",
-        "padding_side": "right",
-        "model_max_length": 1000,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return tokenizer.get_vocab_size()
+    return tokenizer
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> int:
+    return len(tokenizer.encode(text).ids)
 
 
 def save_clip_tokenizer(folder: Path) -> int:
