@@ -131,6 +131,16 @@ def test_masks_lose_the_rows_of_the_history():
     assert (longest, most) == (8, 8)
 
 
+def test_history_bytes_are_constant_over_fifty_sections():
+    pipe, sizes = opened(steps=1), set()
+    with pipe.stream("a red ball", height=16, width=16) as session:
+        for _ in range(50):
+            next(session)
+            sizes.add(tuple((name, t.data_ptr(), t.nbytes) for name, t in session.cache.tensors().items()))
+    (one,) = sizes
+    assert sum(size for _, _, size in one) == 20 * 16 * 2 * 2 * 4
+
+
 def test_context_files(tmp_path, pipe):
     context = with_context(opened()).parts.context
     save_file(context.state_dict(), tmp_path / "context.safetensors")

@@ -9,7 +9,7 @@ import torch
 from diffusers import HeliosTransformer3DModel, HunyuanVideoFramepackTransformer3DModel
 from framepack_files import save_hunyuan, settings_of, weights_of
 from safetensors.torch import save_file
-from support import distance, frames, same
+from support import distance, frames
 from torch import nn
 
 from vace_adapt import load_pipeline
@@ -70,7 +70,7 @@ def test_a_stream_is_that_of_weights_cast_by_hand(folder):
     assert "single_transformer_blocks.0.proj_mlp.weight" in names
     expected = stream(load(folder, model=rounded(plain.parts.model, names), layout="hunyuan"))
     made = stream(stored)
-    assert same(made, expected)
+    assert distance(made, expected) < 1e-5, "but for where the weights lie in memory"
     assert distance(made, stream(plain)) > 1e-3, "8 bits are not the same"
     assert in_8_bits(stored.parts.model) == names, "and they lie in 8 bits again"
 
@@ -109,7 +109,6 @@ def test_released_sizes_take_half_the_memory(build, least):
     after = sum(parameter.nbytes for parameter in model.parameters())
     assert before - after == stored, "a byte less for every weight in 8 bits"
     assert 2 * stored > least * before
-    print(f"{build.__name__}: {before / 1e9:.1f} GB, {after / 1e9:.1f} GB")
 
 
 @pytest.mark.parametrize("build", [tiny_model, lambda: helios_of(FramePackSettings(name="framepack").sizes)])
@@ -152,4 +151,4 @@ def test_context_blocks_are_copies_of_whole_weights(folder, tmp_path):
     settings = {**settings_of(folder), "storage": "float8"}
     pipe = load_pipeline("framepack", weights=weights, settings=settings, device="cpu", dtype="float32")
     assert not in_8_bits(pipe.parts.context)
-    assert same(stream(pipe), stream(load(folder, storage="float8")))
+    assert distance(stream(pipe), stream(load(folder, storage="float8"))) < 1e-5

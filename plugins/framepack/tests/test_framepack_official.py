@@ -137,8 +137,7 @@ def test_rows_of_a_batch(official, folder, monkeypatch):
     made = stream(pipeline(folder, live), batch=2)
     assert distance(made, stream(pipeline(folder), batch=2)) < 1e-4
     monkeypatch.setattr(context, "without_rows", lambda mask, rows: mask)
-    with pytest.raises(RuntimeError):
-        stream(pipeline(folder, live_model(official, folder)), batch=2)
+    assert not distance(stream(pipeline(folder, live_model(official, folder)), batch=2), made) < 1e-4
 
 
 def test_a_live_model_without_control_is_its_own(official, folder):
