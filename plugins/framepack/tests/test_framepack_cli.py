@@ -12,14 +12,15 @@ from vace_adapt.config.compose import bundled
 from vace_adapt.video.read import probe, read_frames
 
 TINY = [f"input={bundled('video.mp4')}", "height=32", "width=48", "device=cpu"]
+INVERTED = ["pipeline.backend=hunyuan", "pipeline.sampling=inverted"]
 
 
 @pytest.mark.parametrize(
     ("words", "count", "chunks"),
     [
-        ([], 40, [33, 33]),
-        (["pipeline.backend=hunyuan"], 40, [37, 36]),
-        (["pipeline.backend=hunyuan", "pipeline.sampling=inverted", "pipeline.sections=2"], 73, [37, 36]),
+        ([], 40, [33, 7]),
+        (["pipeline.backend=hunyuan"], 40, [37, 3]),
+        ([*INVERTED, "pipeline.sections=2", "pipeline.chunk_latents=5"], 41, [21, 20]),
     ],
 )
 def test_a_run_ends_in_a_playable_video(tmp_path, words, count, chunks):

@@ -70,7 +70,9 @@ def test_the_parts_are_those_that_were_saved(saved):
 
 def test_a_run_from_the_command_line_takes_the_same_words(saved):
     folder, _ = saved
-    sizes = ", ".join(f"{name}: {SIZES['backbone'][name]}" for name in ("dim", "ffn_dim", "heads", "layers", "text_dim"))
+    sizes = ", ".join(
+        f"{name}: {SIZES['backbone'][name]}" for name in ("dim", "ffn_dim", "heads", "layers", "text_dim")
+    )
     pipeline = ["pipeline=framepack", "pipeline.backend=hunyuan", "pipeline.steps=1", f"pipeline.backbone={{{sizes}}}"]
     words = [f"weights.{name}={path}" for name, path in weights_of(folder).items()]
     asked = settings_from([*pipeline, *words, f"pipeline.image_encoder={folder / 'redux'}", "task=text", "frames=9"])
@@ -106,7 +108,9 @@ def test_prompts_become_what_diffusers_makes_of_them(saved):
     assert one.pooled.shape == (1, prompts.pooled_width)
     own = int(one.mask.sum())
     assert one.mask[0].tolist() == [1] * own + [0] * (256 - own)
-    assert own == len("a red ball") - len("re") - len("d") - len(" b") + 3, "a, space, red, space and b, all, and the end"
+    assert own == len("a red ball") - len("re") - len("d") - len(" b") + 3, (
+        "a, space, red, space and b, all, and the end"
+    )
     assert torch.allclose(two.tokens[1:, :own], one.tokens[:, :own], atol=1e-5)
     assert float((two.tokens[0, :own] - one.tokens[0, :own]).abs().max()) > 1e-3
 

@@ -37,8 +37,8 @@ def check_memory(settings: FramePackSettings, device: torch.device, *, live: boo
         raise SettingsError(f"pipeline.{asked[0]} is for weights that are loaded, not for random ones of toy size")
     if settings.offload is not None and device.type == "cpu":
         raise SettingsError(
-            f"pipeline.offload={settings.offload} keeps weights in main memory until an accelerator needs them, and the "
-            "device is cpu"
+            f"pipeline.offload={settings.offload} keeps weights in main memory until an accelerator needs them, "
+            "and the device is cpu"
         )
 
 

@@ -133,8 +133,8 @@ def _refuse_pyramid(source: str, *, download: bool) -> None:
                 pipeline = json.loads(index.read_text())["_class_name"]
             if pipeline == "HeliosPyramidPipeline":
                 raise CheckpointError(
-                    f"{index.parent} is a Helios of pyramid stages (Mid or Distilled), which enlarge a section while it "
-                    "is denoised: only Helios-Base has sections of one size"
+                    f"{index.parent} is a Helios of pyramid stages (Mid or Distilled), which enlarge a section while "
+                    "it is denoised: only Helios-Base has sections of one size"
                 )
             return
 
