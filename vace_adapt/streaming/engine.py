@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from vace_adapt.attention.plain import attend
@@ -66,12 +67,18 @@ class Engine:
         """`torch.compile` every base block and every context block (options as torch takes them); returns itself.
 
         One graph serves all blocks of a kind over the whole stream, a second one where references come and go, or
-        where a sink is no whole number of chunks. A live model is left as its owner compiled it.
+        where a sink is no whole number of chunks. A live model is left as its owner compiled it. Hooks stay outside of
+        the graphs: of a block that has any, its forward alone is compiled.
         """
         chosen = {"fullgraph": True, **options}
         if not self.live:
+            hooked = self.hooks.info.layouts[self.parts.layout] is Injection.HOOKS
             for site in self.hooks.locate_blocks(self.parts.model, self.parts.layout).sites:
-                self.parts.model.get_submodule(site.path).compile(**chosen)
+                block: Any = self.parts.model.get_submodule(site.path)
+                if hooked:
+                    block.forward = torch.compile(block.forward, **chosen)
+                else:
+                    block.compile(**chosen)
             self.parts = dataclasses.replace(self.parts, compiled=True)
         if self.context is not None:
             for block in self.context.vace_blocks:

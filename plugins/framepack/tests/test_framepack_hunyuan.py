@@ -15,7 +15,7 @@ from vace_adapt import load_pipeline
 from vace_adapt.embedded.tiny import tiny_context_path
 from vace_adapt.errors import CheckpointError, SessionError
 from vace_adapt.streaming.pipeline import Pipeline
-from vace_adapt_framepack.hunyuan.context import HunyuanContext, context_layers
+from vace_adapt_framepack.hunyuan.context import HunyuanContext, context_layers, without_rows
 from vace_adapt_framepack.hunyuan.loading import load_context, open_control
 from vace_adapt_framepack.hunyuan.model import NAMES, OFFICIAL
 from vace_adapt_framepack.settings import DUAL_BLOCKS
@@ -115,6 +115,30 @@ def test_context_blocks_have_the_sections_own_positions(monkeypatch):
     made = latents(stream(pipe, 1))
     monkeypatch.setattr(context, "_last", lambda rotation, rows: tuple(part[:rows] for part in rotation))
     assert distance(latents(stream(pipe, 1)), made) > 1e-4
+
+
+def test_masks_lose_the_rows_of_the_history():
+    """Of the official class, too: spans of two rows, 10 video tokens and 2 and 3 of 4 text tokens; 6 video tokens go."""
+    mask = torch.arange(28).view(2, 1, 1, 14) % 3 > 0
+    assert torch.equal(without_rows(mask, 6), mask[..., 6:])
+    assert without_rows(None, 6) is None
+    assert without_rows((None,) * 4, 6) == (None,) * 4
+    ends = torch.tensor([0, 12, 14, 27, 28], dtype=torch.int32)
+    shorter, same_ends, longest, most = without_rows((ends, ends, 14, 14), 6)
+    assert shorter.tolist() == [0, 6, 8, 15, 16]
+    assert shorter.dtype == torch.int32
+    assert same_ends is shorter
+    assert (longest, most) == (8, 8)
+
+
+def test_history_bytes_are_constant_over_fifty_sections():
+    pipe, sizes = opened(steps=1), set()
+    with pipe.stream("a red ball", height=16, width=16) as session:
+        for _ in range(50):
+            next(session)
+            sizes.add(tuple((name, t.data_ptr(), t.nbytes) for name, t in session.cache.tensors().items()))
+    (one,) = sizes
+    assert sum(size for _, _, size in one) == 20 * 16 * 2 * 2 * 4
 
 
 def test_context_files(tmp_path, pipe):

@@ -83,6 +83,22 @@ def test_a_plain_wan_file_with_pooled_packing(folder, model, tmp_path):
     made = pooled_packing(model.patch_embedding.weight, model.patch_embedding.bias)
     expected.load_state_dict({**model.state_dict(), **made})
     assert all(torch.equal(came.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())
+    assert torch.isfinite(section(load(folder, {**SIZES, "packing": "pooled"}, base=plain))).all()
+
+
+def test_pyramid_stages_are_refused(folder, tmp_path):
+    """Helios-Mid and -Distilled have the same tensors; their folder names the other pipeline."""
+    (tmp_path / "transformer").symlink_to(folder / "transformer")
+    index = tmp_path / "model_index.json"
+    index.write_text('{"_class_name": "HeliosPipeline"}')
+    assert load(folder, base=str(tmp_path)).parts.layout == "helios"
+    index.write_text('{"_class_name": "HeliosPyramidPipeline"}')
+    for base in (tmp_path, tmp_path / "transformer"):
+        with pytest.raises(CheckpointError, match=r"is a Helios of pyramid stages \(Mid or Distilled\)"):
+            load(folder, base=str(base))
+    index.write_text("[]")
+    with pytest.raises(CheckpointError, match="model_index.json is damaged"):
+        load(folder, base=str(tmp_path))
 
 
 def test_trained_packing_is_not_made_anew(folder):

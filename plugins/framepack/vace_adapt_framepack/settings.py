@@ -53,6 +53,10 @@ class FramePackSettings(PipelineSettings):
         strength: of ``hunyuan``: below 1 a section starts from the video that is fed for it, noised to this level.
         context_scale: of ``hunyuan``: scale of the hints of its own context blocks.
         image_encoder: of ``hunyuan``: folder or hub id of SigLIP, which sees the start image.
+        storage: ``float8``: most weights of the base model lie in float8_e4m3fn and are cast for their own pass alone
+            (diffusers' layerwise casting); lossy, a byte a weight.
+        offload: the base model and the text encoders lie in main memory; of the base model a ``block`` or a ``leaf``
+            at a time goes to the accelerator for its own pass (diffusers' group offloading).
         backbone: sizes of the base model.
     """
 
@@ -75,6 +79,8 @@ class FramePackSettings(PipelineSettings):
     strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     context_scale: Annotated[float, Field(ge=0, le=100)] = 1.0
     image_encoder: str | None = None
+    storage: Literal["float8"] | None = None
+    offload: Literal["block", "leaf"] | None = None
     backbone: Backbone | None = None
 
     @field_validator("history")

@@ -73,7 +73,7 @@ class HunyuanContext(nn.Module):
         own, text = tokens.shape[1], inputs.text
         rows = self.before_proj(tokens) + inputs.hidden[:, -own:]
         rotation = _last(inputs.rotation, own)
-        mask = None if inputs.mask is None else inputs.mask[..., -(own + text.shape[1]) :]
+        mask = without_rows(inputs.mask, inputs.hidden.shape[1] - own)
         hints = {}
         for layer in self.layers:
             rows, text = self.blocks[str(layer)](rows, text, inputs.modulation[:, 0], mask, rotation)
@@ -86,6 +86,25 @@ def _last(rotation: Any, rows: int) -> Any:
     if isinstance(rotation, tuple):
         return tuple(part[-rows:] for part in rotation)
     return rotation[:, -rows:]
+
+
+def without_rows(mask: Any, rows: int) -> Any:
+    """The mask of the joint attention for sequences without their first `rows` video tokens.
+
+    Args:
+        mask: of `HunyuanInputs`. The official class gives the spans of what attends to itself, end to end over all
+            batch rows: video and prompt of a row, then its padding.
+        rows: how many.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, tuple):
+        return mask[..., rows:]
+    ends, _, longest, _ = mask
+    if ends is None:
+        return mask
+    shorter = ends - rows * ((torch.arange(len(ends), dtype=ends.dtype, device=ends.device) + 1) // 2)
+    return shorter, shorter, longest - rows, longest - rows
 
 
 def control_of(video: Tensor, nothing: Tensor) -> Tensor:

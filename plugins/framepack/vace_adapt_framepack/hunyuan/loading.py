@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKLHunyuanVideo,
-    FlowMatchEulerDiscreteScheduler,
-    HunyuanVideoFramepackPipeline,
-    HunyuanVideoFramepackTransformer3DModel,
-)
+from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoFramepackTransformer3DModel
 from torch import nn
-from transformers import (
-    CLIPTextModel,
-    CLIPTokenizer,
-    LlamaModel,
-    LlamaTokenizerFast,
-    SiglipImageProcessor,
-    SiglipVisionModel,
-)
+from transformers import SiglipVisionModel
 
 from vace_adapt.contract import WeightsSettings
 from vace_adapt.errors import CheckpointError
@@ -30,8 +17,11 @@ from vace_adapt.weights.foreign import refusing
 from vace_adapt.weights.locate import locate
 from vace_adapt_framepack.hunyuan.codec import HunyuanCodec
 from vace_adapt_framepack.hunyuan.context import HunyuanContext
+from vace_adapt_framepack.hunyuan.folders import inside, loaded
 from vace_adapt_framepack.hunyuan.images import SiglipImages
-from vace_adapt_framepack.hunyuan.parts import HunyuanParts, HunyuanPrompt
+from vace_adapt_framepack.hunyuan.parts import HunyuanParts
+from vace_adapt_framepack.hunyuan.prompts import HunyuanPrompts
+from vace_adapt_framepack.memory import check_memory, main_memory, save_memory
 from vace_adapt_framepack.settings import FramePackSettings
 
 NEEDED = ("base", "vae", "text_encoder")
@@ -50,6 +40,7 @@ def load_parts(
     ``base`` is a folder of FramePack (``FramePackI2V_HY`` or ``FramePack_F1_I2V_HY_20250503``), ``vae`` and
     ``text_encoder`` are folders of HunyuanVideo in diffusers' layout, ``pipeline.image_encoder`` one of SigLIP.
     """
+    check_memory(settings, device, live=model is not None)
     control = None if weights.control is None else open_control(weights.control, settings, weights)
     if weights.lora is not None:
         raise CheckpointError("weights.lora is given, and FramePack comes without a LoRA")
@@ -57,31 +48,45 @@ def load_parts(
         _given(part, getattr(weights, part))
     images = _given("image_encoder", settings.image_encoder, "pipeline")
     if model is None:
-        model, layout = _pretrained(HunyuanVideoFramepackTransformer3DModel, weights.base, weights, dtype), "hunyuan"
-        model = model.to(device).eval().requires_grad_(False)
+        layout, own = "hunyuan", _load_model(settings, weights, dtype)
+        model = own.to(main_memory(settings, device)).eval().requires_grad_(False)
     elif weights.base:
         raise CheckpointError("a live model brings its own weights: leave weights.base out")
-    check_live_model(model, layout, _sizes, _expected(settings))
-    weight = next(model.get_submodule("x_embedder").parameters())
-    vae = _pretrained(AutoencoderKLHunyuanVideo, weights.vae, weights, weight.dtype, "vae")
+    else:
+        own = None
+        check_live_model(model, layout, _sizes, _expected(settings))
+        weight = next(model.get_submodule("x_embedder").parameters())
+        device, dtype = weight.device, weight.dtype
+    download = weights.download
+    vae = loaded(AutoencoderKLHunyuanVideo, inside(str(weights.vae), "vae", download=download), dtype)
+    HunyuanCodec(vae)
     context = None if control is None else load_context(control, model)
-    vision = _pretrained(SiglipVisionModel, images, weights, weight.dtype, "image_encoder")
+    vision = loaded(SiglipVisionModel, inside(images, "image_encoder", download=download), dtype)
+    _fits("pipeline.image_encoder", vision.config.hidden_size, model.get_submodule("image_projection.up").in_features)
+    prompts = HunyuanPrompts.load(
+        locate(str(weights.text_encoder), download=download), main_memory(settings, device), dtype
+    )
+    _fits("weights.text_encoder, Llama", prompts.width, model.get_submodule("context_embedder.proj_in").in_features)
+    pooled = model.get_submodule("time_text_embed.text_embedder.linear_1").in_features
+    _fits("weights.text_encoder, CLIP", prompts.pooled_width, pooled)
+    if own is not None:
+        save_memory(own, settings, device, dtype)
     return HunyuanParts(
         model=model,
         layout=layout,
         settings=settings,
-        device=weight.device,
-        dtype=weight.dtype,
+        device=device,
+        dtype=dtype,
         backbone=settings.sizes,
-        vae=vae.to(weight.device).eval().requires_grad_(False),
-        text_encoder=HunyuanPrompts(str(weights.text_encoder), weights, weight.device, weight.dtype),
+        vae=vae.to(device).eval().requires_grad_(False),
+        text_encoder=prompts,
         draws=1,
         solver_steps=settings.denoise_steps(toy=False),
         starts_from_video=True,
         chunks_at_once=settings.sections if settings.sampling == "inverted" else 1,
         codec=HunyuanCodec,
         hinted_blocks=() if context is None else context.layers,
-        image_encoder=SiglipImages(vision.to(weight.device).eval().requires_grad_(False), vision.config.image_size),
+        image_encoder=SiglipImages(vision.to(device).eval().requires_grad_(False), vision.config.image_size),
         context=context,
     )
 
@@ -121,53 +126,27 @@ def load_context(checkpoint: Checkpoint, model: Any) -> HunyuanContext:
     return context
 
 
-class HunyuanPrompts:
-    """Llama and CLIP, with diffusers' own prompt template and cropping.
+def _load_model(
+    settings: FramePackSettings, weights: WeightsSettings, dtype: torch.dtype
+) -> HunyuanVideoFramepackTransformer3DModel:
+    """FramePack's model in main memory; its config is looked at before its weights are read.
 
-    Args:
-        source: folder with ``text_encoder/``, ``tokenizer/``, ``text_encoder_2/`` and ``tokenizer_2/``.
-        weights: whether it may be fetched.
-        device, dtype: of the encoders.
+    Raises:
+        CheckpointError: no such model, of other sizes, or a HunyuanVideo that was not made for a packed history.
     """
-
-    def __init__(self, source: str, weights: WeightsSettings, device: torch.device, dtype: torch.dtype) -> None:
-        parts = {
-            "text_encoder": _pretrained(LlamaModel, source, weights, dtype, "text_encoder"),
-            "text_encoder_2": _pretrained(CLIPTextModel, source, weights, dtype, "text_encoder_2"),
-            "tokenizer": _pretrained(LlamaTokenizerFast, source, weights, None, "tokenizer"),
-            "tokenizer_2": _pretrained(CLIPTokenizer, source, weights, None, "tokenizer_2"),
-        }
-        self._encoders = [parts[name].to(device).eval() for name in ("text_encoder", "text_encoder_2")]
-        self._pipeline = HunyuanVideoFramepackPipeline(
-            **parts,
-            transformer=None,
-            vae=None,
-            scheduler=FlowMatchEulerDiscreteScheduler(),
-            image_encoder=None,
-            feature_extractor=SiglipImageProcessor(),
-        )
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> HunyuanPrompts:
-        """Move the encoders."""
-        for encoder in self._encoders:
-            encoder.to(device, dtype)
-        return self
-
-    def __call__(self, prompts: Sequence[str]) -> HunyuanPrompt:
-        device = self._encoders[0].device
-        tokens, pooled, mask = self._pipeline.encode_prompt(list(prompts), device=device)
-        return HunyuanPrompt(tokens, mask.long(), pooled)
-
-
-def _pretrained(
-    kind: Any, source: str | None, weights: WeightsSettings, dtype: torch.dtype | None, part: str | None = None
-) -> Any:
-    """One part of a folder or hub id."""
-    path = locate(str(source), download=weights.download)
-    folder = path / part if part is not None and (path / part).is_dir() else path
-    options = {} if dtype is None else {"torch_dtype": dtype}
+    kind = HunyuanVideoFramepackTransformer3DModel
+    folder = inside(str(weights.base), "transformer", download=weights.download)
     with refusing(CheckpointError, f"{folder} is no {kind.__name__}"):
-        return kind.from_pretrained(folder, local_files_only=True, **options)
+        config = kind.load_config(folder, local_files_only=True)
+        width = config["num_attention_heads"] * config["attention_head_dim"]
+        blocks = config["num_layers"] + config["num_single_layers"]
+    if not (config.get("has_clean_x_embedder") and config.get("has_image_proj")):
+        raise CheckpointError(f"{folder} is a HunyuanVideo without FramePack's packing (has_clean_x_embedder)")
+    for what, came in (("width", width), ("number of blocks", blocks)):
+        if came != _expected(settings)[what]:
+            raise CheckpointError(f"{folder} has {what} {came}, the settings say {_expected(settings)[what]}")
+    made: HunyuanVideoFramepackTransformer3DModel = loaded(kind, folder, dtype, strict=True)
+    return made
 
 
 def _sizes(model: Any) -> dict[str, object]:
@@ -180,6 +159,11 @@ def _sizes(model: Any) -> dict[str, object]:
 
 def _expected(settings: FramePackSettings) -> dict[str, object]:
     return {"width": settings.sizes.dim, "number of blocks": settings.sizes.layers}
+
+
+def _fits(part: str, came: int, expected: Any) -> None:
+    if came != expected:
+        raise CheckpointError(f"{part} is of width {came}, the base model takes width {expected}")
 
 
 def _given(part: str, source: str | None, section: str = "weights") -> str:

@@ -55,8 +55,9 @@ class HunyuanInputs(BlockInputs):
         modulation: [B, 1, D]: one vector for every block, which projects it itself.
         text: [B, T, D], the picture's tokens first.
         rotation: cosine and sine of the video tokens [N, d], or [B, N, 2d] with both in one (official class).
-        mask: of the joint attention [B, 1, 1, N + T]; None where nothing is masked.
+        mask: of the joint attention [B, 1, 1, N + T], None where nothing is masked; or the official class's
+            ``cu_seqlens_q, cu_seqlens_kv, max_seqlen_q, max_seqlen_kv``, four None where nothing is masked.
     """
 
     rotation: object = None
-    mask: Tensor | None = None
+    mask: object = None

@@ -16,6 +16,7 @@ from vace_adapt_framepack.hunyuan.codec import HunyuanCodec
 from vace_adapt_framepack.hunyuan.context import HunyuanContext
 from vace_adapt_framepack.hunyuan.images import SiglipImages
 from vace_adapt_framepack.hunyuan.parts import HunyuanParts, HunyuanPrompt
+from vace_adapt_framepack.memory import check_memory
 from vace_adapt_framepack.settings import FramePackSettings
 
 TINY_HUNYUAN = Backbone(dim=32, ffn_dim=64, heads=2, layers=5, text_dim=TINY.text_dim, text_len=TINY.text_len)
@@ -47,6 +48,7 @@ def tiny_model() -> HunyuanVideoFramepackTransformer3DModel:
 
 def tiny_parts(settings: FramePackSettings, seed: int) -> HunyuanParts:
     """See the hook `vace_tiny_pipeline`. Its context blocks are those of a fresh control: they add nothing."""
+    check_memory(settings, torch.device("cpu"), toy=True)
     model = seeded(tiny_model, seed, "base")
     sizes = SiglipVisionConfig(
         hidden_size=_IMAGE,

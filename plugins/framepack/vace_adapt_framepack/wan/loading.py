@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -15,9 +16,12 @@ from vace_adapt.errors import CheckpointError
 from vace_adapt.weights.base import check_sizes, diffusers_names
 from vace_adapt.weights.causal import check_live_model
 from vace_adapt.weights.checkpoint import Checkpoint, open_checkpoint
+from vace_adapt.weights.foreign import refusing
+from vace_adapt.weights.locate import locate
 from vace_adapt.weights.modules import fill
 from vace_adapt.weights.text import load_text_encoder
 from vace_adapt.weights.vae import load_vae
+from vace_adapt_framepack.memory import check_memory, main_memory, save_memory
 from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.wan.model import helios_of
 
@@ -34,31 +38,39 @@ def load_parts(
     layout: str,
 ) -> PipelineParts:
     """Load what `weights` names; see the hook `vace_load_pipeline`."""
+    check_memory(settings, device, live=model is not None)
     if weights.lora is not None:
         raise CheckpointError("weights.lora is given, and Helios' LoRA is part of its released weights")
     sizes = settings.sizes
     for part in ("vae", "text_encoder", *(("base",) if model is None else ())):
         _given(weights, part)
-    where: Any = {"device": device, "dtype": dtype, "download": weights.download}
+    download = weights.download
     if model is None:
-        model = load_helios(_given(weights, "base"), settings, **where)
+        model = load_helios(_given(weights, "base"), settings, main_memory(settings, device), dtype, download=download)
+        save_memory(model, settings, device, dtype)
     elif weights.base:
         raise CheckpointError("a live model brings its own weights: leave weights.base out")
     else:
         expected = {"width": sizes.dim, "number of blocks": sizes.layers, "number of heads": sizes.heads}
         check_live_model(model, layout, _live_sizes, expected)
-    weight = next(model.get_submodule("patch_embedding").parameters())
-    where.update(device=weight.device, dtype=weight.dtype)
+        weight = next(model.get_submodule("patch_embedding").parameters())
+        device, dtype = weight.device, weight.dtype
     return PipelineParts(
         model=model,
         layout=layout,
         settings=settings,
-        device=weight.device,
-        dtype=weight.dtype,
+        device=device,
+        dtype=dtype,
         backbone=sizes,
-        vae=load_vae(_given(weights, "vae"), **where),
+        vae=load_vae(_given(weights, "vae"), device, dtype, download=download),
         text_encoder=load_text_encoder(
-            _given(weights, "text_encoder"), weights.tokenizer, sizes.text_len, sizes.text_dim, **where
+            _given(weights, "text_encoder"),
+            weights.tokenizer,
+            sizes.text_len,
+            sizes.text_dim,
+            main_memory(settings, device),
+            dtype,
+            download=download,
         ),
         draws=1,
         solver_steps=settings.denoise_steps(toy=False),
@@ -72,8 +84,9 @@ def load_helios(
 
     Raises:
         CheckpointError: unreadable, of another width or depth, or without packing convolutions where they are to be
-            read, or with them where they are to be made.
+            read, or with them where they are to be made; or of a Helios that denoises in pyramid stages.
     """
+    _refuse_pyramid(source, download=download)
     checkpoint = open_checkpoint(source, download=download, subfolder="transformer")
     names = diffusers_names(checkpoint, checkpoint)
     check_sizes(checkpoint, names, settings.sizes)
@@ -109,6 +122,21 @@ def pooled_packing(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
         made[f"{part}.weight"] = wide / times**3
         made[f"{part}.bias"] = bias.clone()
     return made
+
+
+def _refuse_pyramid(source: str, *, download: bool) -> None:
+    """Helios-Mid and -Distilled have the tensors of Helios-Base; only the pipeline that their folder names differs."""
+    path = locate(source, download=download)
+    for index in (path / "model_index.json", path.parent / "model_index.json"):
+        if index.is_file():
+            with refusing(CheckpointError, f"{index} is damaged"):
+                pipeline = json.loads(index.read_text())["_class_name"]
+            if pipeline == "HeliosPyramidPipeline":
+                raise CheckpointError(
+                    f"{index.parent} is a Helios of pyramid stages (Mid or Distilled), which enlarge a section while "
+                    "it is denoised: only Helios-Base has sections of one size"
+                )
+            return
 
 
 def _pooled(checkpoint: Checkpoint, names: dict[str, str]) -> tuple[Checkpoint, dict[str, str]]:

@@ -101,7 +101,7 @@ def run_stream(parts: PipelineParts, stream: Stream) -> Generator[Tensor]:
         embeds = parts.text_encoder([settings.negative_prompt] * stream.batch)
         return embeds.to(parts.device, parts.dtype)
 
-    denoiser = HeliosDenoiser(parts.model, stream.injecting, layout)
+    denoiser = HeliosDenoiser(parts.model, stream.injecting, layout, parts.device)
     loop = HeliosLoop(denoiser, solver, stream.cache, settings.guidance_scale, negative)
     for chunk in stream.chunks():
         yield loop.run(chunk)

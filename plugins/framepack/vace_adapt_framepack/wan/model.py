@@ -60,13 +60,14 @@ class HeliosDenoiser:
         model: the base.
         injecting: lets hints into it (`vace_adapt.contract.Stream.injecting`).
         layout: frame indices of every section.
+        device: it computes on.
     """
 
-    def __init__(self, model: nn.Module, injecting: Injecting, layout: SectionLayout) -> None:
+    def __init__(self, model: nn.Module, injecting: Injecting, layout: SectionLayout, device: torch.device) -> None:
         self._model = model
         self._injecting = injecting
         self._indices = {
-            f"indices_{name}": torch.tensor([frames], device=next(model.parameters()).device)
+            f"indices_{name}": torch.tensor([frames], device=device)
             for name, frames in (
                 ("hidden_states", layout.noisy),
                 ("latents_history_short", layout.clean),

@@ -74,7 +74,7 @@ def _forward(golden: Golden, model: HeliosTransformer3DModel, attachment: Attach
 
         hints, injecting = HintSource(hints_of), attachment.running
     packed = Packed(*(golden.tensor(f"input.history_{name}") for name in ("short", "mid", "long")))
-    denoiser = HeliosDenoiser(model, injecting, layout)
+    denoiser = HeliosDenoiser(model, injecting, layout, CPU)
     noisy, timestep = golden.tensor("input.hidden_states"), golden.tensor("input.timestep")
     flow = denoiser(noisy, timestep, golden.tensor("prompt.a"), packed, hints)
     if hints is not None:
@@ -101,7 +101,7 @@ def _sections(golden: Golden, model: HeliosTransformer3DModel, attachment: Attac
     rows: Rows = [("schedule", max_error(levels, expected))]
     history = PackedHistory((batch, channels, frames, height, width), _history(golden), dtype=torch.float32, device=CPU)
     injecting = bare if attachment is None else attachment.running
-    loop = HeliosLoop(HeliosDenoiser(model, injecting, layout), solver, history, 1.0, lambda: first)
+    loop = HeliosLoop(HeliosDenoiser(model, injecting, layout, CPU), solver, history, 1.0, lambda: first)
     for index in range(golden.value("sections")):
         chunk = HeliosChunk(golden, index, index * frames, "a", index == 0, steps)
         rows.append((f"chunk {index}", max_error(loop.run(chunk), golden.tensor(f"output.{index}"))))

@@ -6,12 +6,14 @@ import torch
 
 from vace_adapt.contract import PipelineParts
 from vace_adapt.embedded.tiny import TINY, TINY_CONTROL_LAYERS, seeded, tiny_text_encoder, tiny_vae
+from vace_adapt_framepack.memory import check_memory
 from vace_adapt_framepack.settings import FramePackSettings
 from vace_adapt_framepack.wan.model import helios_of
 
 
 def tiny_parts(settings: FramePackSettings, seed: int) -> PipelineParts:
     """See the hook `vace_tiny_pipeline`."""
+    check_memory(settings, torch.device("cpu"), toy=True)
     return PipelineParts(
         model=seeded(lambda: helios_of(TINY), seed, "base"),
         layout="helios",
