@@ -78,9 +78,7 @@ def memory_of(name: str, settings: Mapping[str, Any], chunks: int) -> Memory:
     return Memory(shown, layout, at_once, tuple(moments))
 
 
-def _moment(
-    chunk: int, at_once: int, layout: CacheLayout, seen: Any, settings: Any, shapes: ChunkShapes
-) -> Moment:
+def _moment(chunk: int, at_once: int, layout: CacheLayout, seen: Any, settings: Any, shapes: ChunkShapes) -> Moment:
     """What is seen, by latent frame: slots come sink first, then the others, then the bank."""
     time = shapes.time
     start = time.latent_start(chunk)

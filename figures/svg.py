@@ -143,9 +143,7 @@ class Drawing:
         back = x1 - dx * 1.6 * head, y1 - dy * 1.6 * head
         corners = [(x1, y1), (back[0] - dy * head * 0.8, back[1] - dx * head * 0.8),
                    (back[0] + dy * head * 0.8, back[1] + dx * head * 0.8)]  # fmt: skip
-        self._shapes.append(
-            f'<polygon class="h-{kind}" points="{" ".join(f"{x:g},{y:g}" for x, y in corners)}"/>'
-        )
+        self._shapes.append(f'<polygon class="h-{kind}" points="{" ".join(f"{x:g},{y:g}" for x, y in corners)}"/>')
 
     def render(self) -> str:
         """The file's text."""

@@ -36,7 +36,9 @@ def timeline(settings: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """
     memories = {name: memory_of(name, (settings or {}).get(name, {}), CHUNKS) for name in PIPELINES}
     top = 96
-    drawing = Drawing(top + len(memories) * (HEADER + CHUNKS * ROW + GAP) - GAP + 16, "Chunk timeline of four pipelines")
+    drawing = Drawing(
+        top + len(memories) * (HEADER + CHUNKS * ROW + GAP) - GAP + 16, "Chunk timeline of four pipelines"
+    )
     drawing.text(12, 28, "Chunk by chunk: what is denoised, what is remembered", room=736, size=19, bold=True)
     for i, (kind, meaning) in enumerate(LEGEND):
         x, y = 12 + i % 3 * 248, 44 + i // 3 * 26

@@ -1,0 +1,115 @@
+"""Pictures of some runs on one sheet: enlarged, labelled, runs from top to bottom, moments from left to right."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Array = np.ndarray[Any, Any]
+
+TILE = 192
+"""Height of a picture on the sheet; those of 64 pixels are enlarged three times."""
+
+GAP, MARGIN, LABEL = 6, 12, 84
+TITLE, CAPTION, MOMENT = 46, 24, 22
+
+
+@dataclass(frozen=True)
+class Row:
+    """Moments of one video.
+
+    Attributes:
+        label: what it is.
+        frames: uint8 [T, H, W, 3].
+        beside: a picture uint8 [H, W, 3] under the label: the reference.
+    """
+
+    label: str
+    frames: Array
+    beside: Array | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One run.
+
+    Attributes:
+        caption: how it is made.
+        prompt: of it.
+        rows: from top to bottom, all of the same length.
+        switches: further prompts, and the frame each begins with.
+    """
+
+    caption: str
+    prompt: str
+    rows: tuple[Row, ...]
+    switches: tuple[tuple[int, str], ...] = ()
+
+
+def sheet(title: str, sections: Sequence[Section], columns: int) -> Image.Image:
+    """Draw a sheet.
+
+    Args:
+        title: above everything.
+        sections: the runs.
+        columns: moments of each, first and last among them.
+    """
+    widest = max(_width(row) for section in sections for row in section.rows)
+    left = MARGIN + (TILE + GAP if any(row.beside is not None for s in sections for row in s.rows) else LABEL)
+    size = left + columns * (widest + GAP) + MARGIN, TITLE + sum(_height(section) for section in sections) + MARGIN
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, 10), title, fill="black", font=ImageFont.load_default(24))
+    top = TITLE
+    for section in sections:
+        _section(image, section, top, left, columns)
+        top += _height(section)
+    return image
+
+
+def moments(frames: int, columns: int) -> list[int]:
+    """Frames spread evenly, first and last among them; fewer where there are no more."""
+    return sorted({round(i * (frames - 1) / max(1, columns - 1)) for i in range(columns)})
+
+
+def _section(image: Image.Image, section: Section, top: int, left: int, columns: int) -> None:
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(15)
+    caption = section.caption if section.switches or not section.prompt else f"{section.caption}    “{section.prompt}”"
+    lines = textwrap.wrap(caption, (image.width - 2 * MARGIN) // 8) or [""]
+    draw.text((MARGIN, top + 3), lines[0] + (" ..." if len(lines) > 1 else ""), fill="#0550ae", font=font)
+    top += CAPTION
+    shown = moments(len(section.rows[0].frames), columns)
+    step = _width(section.rows[0]) + GAP
+    for column, frame in enumerate(shown):
+        prompt = next((words for start, words in reversed(section.switches) if frame >= start), "")
+        head = f"{frame}: {prompt}" if prompt else f"frame {frame}"
+        draw.text((left + column * step, top + 3), head, fill="#59636e", font=ImageFont.load_default(12.5))
+    top += MOMENT
+    for row in section.rows:
+        draw.text((MARGIN, top + 4), row.label, fill="black", font=ImageFont.load_default(17))
+        if row.beside is not None:
+            image.paste(_enlarged(row.beside, TILE - 32), (MARGIN, top + 28))
+            draw.rectangle((MARGIN - 1, top + 27, MARGIN + TILE - 32, top + TILE - 4), outline="#818b98")
+        for column, frame in enumerate(shown):
+            image.paste(_enlarged(row.frames[frame], TILE), (left + column * step, top))
+        top += TILE + GAP
+
+
+def _enlarged(picture: Array, height: int) -> Image.Image:
+    found = Image.fromarray(picture)
+    return found.resize((round(found.width * height / found.height), height), Image.Resampling.NEAREST)
+
+
+def _width(row: Row) -> int:
+    height, width = row.frames.shape[1:3]
+    return round(width * TILE / height)
+
+
+def _height(section: Section) -> int:
+    return CAPTION + MOMENT + len(section.rows) * (TILE + GAP) + GAP
