@@ -33,7 +33,6 @@ class Side:
     Attributes:
         title, subtitle: above it.
         context, base: kinds of the cells of the sequences in the context blocks and in the base blocks.
-        hinted: kinds of context cells whose hints are added.
         result: cells of what comes out.
         under: two lines each under context, base and result.
         points: lines at the end.
@@ -59,7 +58,7 @@ def architecture(settings: Mapping[str, Any] | None = None) -> str:
     plugin = load_plugin("longlive")
     chosen: Any = validated(plugin.settings_type(), {"name": "longlive", **(settings or {})}, "pipeline")
     layers = spread(CONTEXT_BLOCKS, chosen.backbone.layers)
-    drawing = Drawing(762, "Architecture: batch VACE and streaming VACE side by side")
+    drawing = Drawing(704, "Architecture: batch VACE and streaming VACE side by side")
     for number, side in enumerate((batch(), streaming(chosen))):
         _panel(drawing, 8 + number * (PANEL + 8), side, chosen.backbone.layers, layers)
     return drawing.render()
@@ -126,15 +125,23 @@ def _panel(drawing: Drawing, x: float, side: Side, depth: int, layers: Sequence[
     _blocks(drawing, top, (left, right), side, depth, layers)
     bottom = top + depth * BAR_STEP
     drawing.text(left, bottom + 22, f"{len(layers)} context blocks", room=COLUMN + 20)
-    drawing.text(right, bottom + 22, f"{depth} base blocks", room=COLUMN)
-    drawing.arrow((right + COLUMN / 2, bottom + 30), (right + COLUMN / 2, bottom + 56))
+    drawing.text(right - 44, bottom + 22, f"{depth} base blocks", room=COLUMN / 2 + 46)
+    cell = COLUMN / max(len(side.base), len(side.result))
+    shown = right + COLUMN - cell * len(side.result)
+    middle = (shown + cell * side.result.index("work") + right + COLUMN) / 2
+    drawing.arrow((middle, bottom + 4), (middle, bottom + 58))
     first, second, last = layers[0], layers[1], layers[-1]
     drawing.text(left, bottom + 46, "hints are added behind", room=COLUMN + 40, ink="hint")
     drawing.text(left, bottom + 64, f"blocks {first}, {second}, … {last}", room=COLUMN + 40, ink="hint")
-    drawing.cells(right, bottom + 62, COLUMN / max(len(side.base), len(side.result)), 24, side.result)
+    drawing.cells(shown, bottom + 62, cell, 24, side.result)
     drawing.text(x + PANEL - 14, bottom + 106, side.under_result, room=PANEL - 28, anchor="end")
     for i, line in enumerate(side.points):
         drawing.text(x + 14, bottom + 142 + 20 * i, line, room=PANEL - 28)
+
+
+def whole(side: Side) -> bool:
+    """Whether hints have as many rows as the base's sequence."""
+    return len(side.base) == len(side.context)
 
 
 def _blocks(
@@ -142,17 +149,13 @@ def _blocks(
 ) -> None:
     """A bar for each block, in the colours of its sequence; hints go from context bars to base bars."""
     left, right = places
-    batch = len(side.base) == len(side.context)
+    work = right + (0 if whole(side) else COLUMN * side.base.index("work") / len(side.base))
     for block in range(depth):
         y = top + block * BAR_STEP
         _bar(drawing, right, y, side.base)
         if block in layers:
             _bar(drawing, left, y, side.context)
-            end = right if batch else right + COLUMN * (1 - side.base.count("work") / len(side.base))
-            if batch:
-                drawing.arrow((left + COLUMN + 2, y + BAR / 2), (end - 2, y + BAR / 2), kind="hint", head=4)
-            else:
-                drawing.arrow((left + COLUMN + 2, y + BAR / 2), (right - 2, y + BAR / 2), kind="hint", head=4)
+            drawing.arrow((left + COLUMN + 2, y + BAR / 2), (work - 2, y + BAR / 2), kind="hint", head=4)
 
 
 def _bar(drawing: Drawing, x: float, y: float, kinds: Kinds) -> None:

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from architecture import architecture
+from data_flow import data_flow
 from timeline import timeline
 
 DOCS = Path(__file__).parents[1] / "docs" / "figures"
 
 FIGURES: Mapping[str, Callable[[], str]] = {
+    "architecture": architecture,
+    "data_flow": data_flow,
     "timeline": timeline,
 }
 

@@ -34,8 +34,8 @@ PALETTE = {
     "context": ("#aceebb", "#1a7f37", "#0f5323", "#3fb950"),
     "reference": ("#e2c5ff", "#8250df", "#512a97", "#ab7df8"),
     "hint": ("#ffd8a8", "#bc4c00", "#762d0a", "#f0883e"),
-    "sink": ("#e2c5ff", "#8250df", "#512a97", "#ab7df8"),
-    "window": ("#aceebb", "#1a7f37", "#0f5323", "#3fb950"),
+    "sink": ("#ffc2dc", "#bf3989", "#6b1f4a", "#f778ba"),
+    "window": ("#b0ebe6", "#0f766e", "#11514c", "#39c5bb"),
     "bank": ("#ffe08a", "#9a6700", "#693e00", "#d29922"),
     "gone": ("#ffffff", "#d1242f", "#0d1117", "#f85149"),
 }

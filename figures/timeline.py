@@ -24,6 +24,11 @@ LEGEND = (
 )
 """Kinds of cells and what they are."""
 
+ABOUT = (
+    "Each cell is a latent frame, each row a moment. References are in no cell: they stay in the context",
+    "path. Control latents and hints belong to the blue cells alone, so nothing of them is remembered.",
+)
+
 PACKED = {"1x": 1.0, "2x": 0.6, "4x": 0.3}
 """Height of a cell of a packed history, in cells."""
 
@@ -44,6 +49,8 @@ def timeline(settings: Mapping[str, Mapping[str, Any]] | None = None) -> str:
         x, y = 12 + i % 3 * 248, 44 + i // 3 * 26
         drawing.rect(x, y, CELL, CELL, kind)
         drawing.text(x + CELL + 7, y + 14, meaning, room=248 - CELL - 12)
+    for i, line in enumerate(ABOUT):
+        drawing.text(12, 112 + 20 * i, line, room=WIDTH - 24)
     for name, memory in memories.items():
         _pipeline(drawing, top + 12, name, memory)
         top += HEADER + CHUNKS * ROW + GAP
@@ -85,11 +92,12 @@ def described(name: str, memory: Memory) -> tuple[str, str]:
             f"the first frame, {far} packed at 4x (low cells), {mid} at 2x, {near} at 1x",
         )
     frames = layout.slots - layout.bank
-    first = f"chunks of {count(settings.chunk_latents, 'latent frame')}; keys and values of {frames}, the chunk's own among them"
+    size = count(settings.chunk_latents, "latent frame")
+    first = f"chunks of {size}; keys and values of {frames}, the chunk's own among them"
     if name == "streamdiffusion":
         unlike = f"given up first if less than {settings.sink_threshold:g} like the new"
         return (
-            f"chunks of {count(settings.chunk_latents, 'latent frame')} (the first {settings.first_latents}), "
+            f"chunks of {size} (the first {settings.first_latents}), "
             f"{memory.at_once} at once, each at its own step; cache of {frames}:",
             f"the first {layout.sink} ({unlike}), the others give up their slots in turn",
         )

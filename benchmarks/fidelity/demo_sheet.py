@@ -13,10 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 Array = np.ndarray[Any, Any]
 
 TILE = 192
-"""Height of a picture on the sheet; those of 64 pixels are enlarged three times."""
+"""Longer side of a picture on the sheet; those of 64 pixels are enlarged three times."""
 
 GAP, MARGIN, LABEL = 6, 12, 84
-TITLE, CAPTION, MOMENT = 46, 24, 22
+TITLE, CAPTION, MOMENT = 52, 30, 26
+CHARACTER = 9.5
+"""Mean width of a character of a caption."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def sheet(title: str, sections: Sequence[Section], columns: int) -> Image.Image:
     size = left + columns * (widest + GAP) + MARGIN, TITLE + sum(_height(section) for section in sections) + MARGIN
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
-    draw.text((MARGIN, 10), title, fill="black", font=ImageFont.load_default(24))
+    draw.text((MARGIN, 10), title, fill="black", font=ImageFont.load_default(28))
     top = TITLE
     for section in sections:
         _section(image, section, top, left, columns)
@@ -79,20 +81,21 @@ def moments(frames: int, columns: int) -> list[int]:
 
 def _section(image: Image.Image, section: Section, top: int, left: int, columns: int) -> None:
     draw = ImageDraw.Draw(image)
-    font = ImageFont.load_default(15)
+    font = ImageFont.load_default(20)
     caption = section.caption if section.switches or not section.prompt else f"{section.caption}    “{section.prompt}”"
-    lines = textwrap.wrap(caption, (image.width - 2 * MARGIN) // 8) or [""]
+    lines = textwrap.wrap(caption, int((image.width - 2 * MARGIN) / CHARACTER)) or [""]
     draw.text((MARGIN, top + 3), lines[0] + (" ..." if len(lines) > 1 else ""), fill="#0550ae", font=font)
     top += CAPTION
     shown = moments(len(section.rows[0].frames), columns)
     step = _width(section.rows[0]) + GAP
     for column, frame in enumerate(shown):
+        x = left + column * step
+        draw.text((x, top + 3), f"frame {frame}", fill="#59636e", font=ImageFont.load_default(17))
         prompt = next((words for start, words in reversed(section.switches) if frame >= start), "")
-        head = f"{frame}: {prompt}" if prompt else f"frame {frame}"
-        draw.text((left + column * step, top + 3), head, fill="#59636e", font=ImageFont.load_default(12.5))
-    top += MOMENT
+        draw.text((x, top + MOMENT + 1), prompt, fill="#59636e", font=ImageFont.load_default(13))
+    top += MOMENT * (2 if section.switches else 1)
     for row in section.rows:
-        draw.text((MARGIN, top + 4), row.label, fill="black", font=ImageFont.load_default(17))
+        draw.text((MARGIN, top + 4), row.label, fill="black", font=ImageFont.load_default(21))
         if row.beside is not None:
             image.paste(_enlarged(row.beside, TILE - 32), (MARGIN, top + 28))
             draw.rectangle((MARGIN - 1, top + 27, MARGIN + TILE - 32, top + TILE - 4), outline="#818b98")
@@ -101,15 +104,17 @@ def _section(image: Image.Image, section: Section, top: int, left: int, columns:
         top += TILE + GAP
 
 
-def _enlarged(picture: Array, height: int) -> Image.Image:
+def _enlarged(picture: Array, side: int) -> Image.Image:
+    """A picture with a longer side of so many pixels."""
     found = Image.fromarray(picture)
-    return found.resize((round(found.width * height / found.height), height), Image.Resampling.NEAREST)
+    zoom = side / max(found.size)
+    return found.resize((round(found.width * zoom), round(found.height * zoom)), Image.Resampling.NEAREST)
 
 
 def _width(row: Row) -> int:
     height, width = row.frames.shape[1:3]
-    return round(width * TILE / height)
+    return round(width * TILE / max(height, width))
 
 
 def _height(section: Section) -> int:
-    return CAPTION + MOMENT + len(section.rows) * (TILE + GAP) + GAP
+    return CAPTION + MOMENT * (2 if section.switches else 1) + len(section.rows) * (TILE + GAP) + GAP

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ Array = np.ndarray[Any, Any]
 
 DOCS = Path(__file__).parents[2] / "docs" / "demos"
 
+LARGEST = 400_000
+"""Bytes of a sheet."""
+
 THINGS = {"thing0.png": HELD_OUT, "thing1.png": HELD_OUT + 1}
 """Pictures of things that no model has seen, by the seeds of their scenes."""
 
@@ -46,7 +50,7 @@ class Run:
     """One run of a sheet.
 
     Attributes:
-        overrides: of the configuration, as on a command line; they may name `THINGS`.
+        overrides: of the configuration, as on a command line; files are `THINGS` and those of the bundled clip.
         prompt: where they do not name a preset, which has one.
         given: whether to show what VACE was shown.
         beside: a bundled picture or one of `THINGS`, shown beside what was made.
@@ -90,19 +94,20 @@ DEMOS = {
         (
             Run("experiment=depth"),
             Run("experiment=pose"),
-            Run("task=canny input=${bundled:video.mp4}", PROMPT),
-            Run("task=flow input=${bundled:video.mp4}", PROMPT),
-            Run("task=gray input=${bundled:video.mp4}", PROMPT),
+            Run("task=canny input=video.mp4", PROMPT),
+            Run("task=flow input=video.mp4", PROMPT),
+            Run("task=gray input=video.mp4", PROMPT),
             Run("task=text frames=45", PROMPT),
         ),
+        columns=5,
     ),
     "extension": Demo(
         "Extension: a video around given pictures",
         (
             Run("experiment=keyframe_interpolation"),
-            Run("task=firstframe first=${bundled:first.png} frames=45", PROMPT),
-            Run("task=lastframe last=${bundled:last.png} frames=45", PROMPT),
-            Run("task=keyframes 'keyframes=[{path: \"${bundled:first.png}\", frame: 22}]' frames=45", PROMPT),
+            Run("task=firstframe first=first.png frames=45", PROMPT),
+            Run("task=lastframe last=last.png frames=45", PROMPT),
+            Run("task=keyframes 'keyframes=[{path: first.png, frame: 22}]' frames=45", PROMPT),
         ),
     ),
     "inpainting": Demo(
@@ -111,7 +116,7 @@ DEMOS = {
             Run("experiment=inpainting"),
             Run("experiment=inpainting controls.preserve=pixel", given=False),
             Run("experiment=inpainting controls.mask.invert=true"),
-            Run("task=outpaint input=${bundled:video.mp4}", PROMPT),
+            Run("task=outpaint input=video.mp4", PROMPT),
         ),
         inputs={"video": "video.mp4", "mask": "mask.mp4"},
     ),
@@ -119,8 +124,8 @@ DEMOS = {
         "Composition: several controls at once",
         (
             Run("experiment=composition", beside="reference.png"),
-            Run("experiment=composition input=${bundled:depth.mp4} mask=null", beside="reference.png"),
-            Run("experiment=depth first=${bundled:first.png}"),
+            Run("experiment=composition input=depth.mp4 mask=null", beside="reference.png"),
+            Run("experiment=depth first=first.png"),
         ),
         inputs={"video": "video.mp4", "mask": "mask.mp4"},
     ),
@@ -149,8 +154,15 @@ def main() -> None:
     torch.set_num_threads(1)  # in models this small, threads only wait for each other
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            drawn(DEMOS[name], Path(folder)).save(DOCS / f"{name}.png", optimize=True)
+            save(drawn(DEMOS[name], Path(folder)), DOCS / f"{name}.png")
         print(DOCS / f"{name}.png", flush=True)
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write a sheet as PNG; with a palette of 256 colours where it would be larger than `LARGEST`."""
+    image.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def drawn(demo: Demo, folder: Path) -> Image.Image:
@@ -175,8 +187,7 @@ def made(run: Run, folder: Path, number: int) -> Section:
     rows = [] if control is None else [Row("given", control)]
     beside = None
     if run.beside:
-        path = folder / run.beside if run.beside in THINGS else Path(bundled(run.beside))
-        beside = np.asarray(Image.open(path).convert("RGB"))
+        beside = np.asarray(Image.open(path_of(run.beside, folder)).convert("RGB"))
     rows.append(Row("made", done.output(), beside))
     starts = [0, *itertools.accumulate(done.pixels)]
     prompts = [(starts[switch.chunk], switch.prompt) for switch in settings.switches if switch.prompt]
@@ -193,11 +204,15 @@ def settings_of_run(run: Run, things: Path, target: Path) -> RunSettings:
         things: the folder of `THINGS`.
         target: the run's own.
     """
-    words = shlex.split(run.overrides)
-    for name in THINGS:
-        words = [word.replace(name, str(things / name)) for word in words]
+    found = re.sub(r"\w+\.(?:png|mp4)", lambda name: str(path_of(name[0], things)), run.overrides)
+    words = shlex.split(found)
     prompt = [f"prompt={run.prompt}"] if run.prompt else []
     return settings_from([*words, *prompt, f"output.folder={target}", "output.quality=0"])
+
+
+def path_of(name: str, things: Path) -> Path:
+    """A file of `THINGS`, which lie in a folder, or of the bundled clip."""
+    return things / name if name in THINGS else Path(bundled(name))
 
 
 if __name__ == "__main__":
