@@ -73,8 +73,8 @@ def batch() -> Side:
         context=[*sequence, *["context"] * CLIP],
         base=[*sequence, *["work"] * CLIP],
         result=["gone"] * REFERENCES + ["work"] * CLIP,
-        under_context=("references in front,", "then the clip's control"),
-        under_base=("references in front,", "then the clip's latents"),
+        under_context=("references in front,", "then all control"),
+        under_base=("references in front,", "then all latents"),
         under_result="references are cut off at the end",
         points=(
             "References are latents of the video:",
@@ -113,7 +113,7 @@ def _panel(drawing: Drawing, x: float, side: Side, depth: int, layers: Sequence[
     left, right = x + 14, x + PANEL - 14 - COLUMN
     drawing.text(x + 14, 38, side.title, room=PANEL - 28, size=20, bold=True)
     drawing.text(x + 14, 60, side.subtitle, room=PANEL - 28, size=16, ink="quiet")
-    for place, name in ((left, "context path"), (right, "base model")):
+    for place, name in ((left, f"context: {len(layers)} blocks"), (right, f"base: {depth} blocks")):
         drawing.text(place, 92, name, room=COLUMN + 20, size=16, bold=True)
     for place, kinds, under in ((left, side.context, side.under_context), (right, side.base, side.under_base)):
         drawing.cells(place, 102, COLUMN / len(kinds), 24, kinds)
@@ -124,15 +124,13 @@ def _panel(drawing: Drawing, x: float, side: Side, depth: int, layers: Sequence[
         drawing.arrow((place + COLUMN / 2, 170), (place + COLUMN / 2, top - 6))
     _blocks(drawing, top, (left, right), side, depth, layers)
     bottom = top + depth * BAR_STEP
-    drawing.text(left, bottom + 22, f"{len(layers)} context blocks", room=COLUMN + 20)
-    drawing.text(right - 44, bottom + 22, f"{depth} base blocks", room=COLUMN / 2 + 46)
     cell = COLUMN / max(len(side.base), len(side.result))
     shown = right + COLUMN - cell * len(side.result)
     middle = (shown + cell * side.result.index("work") + right + COLUMN) / 2
     drawing.arrow((middle, bottom + 4), (middle, bottom + 58))
     first, second, last = layers[0], layers[1], layers[-1]
-    drawing.text(left, bottom + 46, "hints are added behind", room=COLUMN + 40, ink="hint")
-    drawing.text(left, bottom + 64, f"blocks {first}, {second}, … {last}", room=COLUMN + 40, ink="hint")
+    drawing.text(left, bottom + 24, "hints are added behind", room=COLUMN + 40, ink="hint")
+    drawing.text(left, bottom + 44, f"blocks {first}, {second}, … {last}", room=COLUMN + 40, ink="hint")
     drawing.cells(shown, bottom + 62, cell, 24, side.result)
     drawing.text(x + PANEL - 14, bottom + 106, side.under_result, room=PANEL - 28, anchor="end")
     for i, line in enumerate(side.points):

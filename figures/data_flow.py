@@ -24,8 +24,10 @@ ONCE: Mapping[str, tuple[str, ...]] = {
 EVERY_CHUNK = ("vace_annotator", "vace_stream", "vace_cache_ops", "vace_decode", "vace_chunk_done")
 """Hooks that stand in the picture of a chunk: what these have given is used there, or they are called."""
 
-LEFT, RIGHT = 22, 392
-COLUMN = 346
+PANEL, INNER = 358, 338
+LEFT, RIGHT = 22, 400
+BETWEEN = 380
+"""Pixels: width of a panel and of what is in it, where that begins, and where the hints run."""
 
 
 def data_flow(settings: Mapping[str, Any] | None = None) -> str:
@@ -43,7 +45,7 @@ def data_flow(settings: Mapping[str, Any] | None = None) -> str:
         raise ValueError(f"the picture and the contract differ in {sorted(shown ^ declared)}")
     plugin = load_plugin("longlive")
     chosen: Any = validated(plugin.settings_type(), {"name": "longlive", **(settings or {})}, "pipeline")
-    drawing = Drawing(956, "Data flow of one chunk, and the hooks of a plugin")
+    drawing = Drawing(912, "Data flow of one chunk, and the hooks of a plugin")
     _once(drawing)
     _chunk(drawing, 272, chosen)
     return drawing.render()
@@ -58,77 +60,82 @@ def _once(drawing: Drawing) -> None:
         for place, hook in enumerate(hooks):
             kind = "base" if hook in REQUIRED_HOOKS else "plain"
             drawing.box(170 + place * 194, y, 188, 30, (hook,), kind, mono=[0])
-    drawing.text(WIDTH - 12, 218, "blue: required, white: optional", room=250, anchor="end", ink="quiet")
+    drawing.text(WIDTH - 12, 218, "filled: required, empty: optional", room=250, anchor="end", ink="quiet")
 
 
 def _chunk(drawing: Drawing, top: float, settings: Any) -> None:
     """One chunk, from what is given to its frames."""
-    backbone, own = settings.backbone, settings.chunk_latents
-    time = TimeMap(own, own, backbone.stride[0])
     drawing.text(12, top - 12, "How a chunk is made", room=WIDTH - 24, size=19, bold=True)
-    for x, name in ((LEFT, "core: vace_adapt"), (RIGHT, "plugin: the base's own loop")):
-        drawing.rect(x - 10, top, COLUMN + 8 if x == LEFT else COLUMN + 10, 552, "panel", radius=8)
-        drawing.text(x, top + 26, name, room=COLUMN, size=16, bold=True)
-    width = COLUMN - 12
-    half = (width - 10) / 2
-    drawing.box(LEFT, top + 40, half, 66, ("references", "hold until changed"), "reference", bold=[0])
-    x = LEFT + half + 10
-    drawing.box(x, top + 40, half, 66, ("frames, mask,", "keyframes", "of this chunk"), "context", bold=[0, 1])
-    drawing.arrow((x + half / 2, top + 106), (x + half / 2, top + 130))
-    drawing.box(
-        x, top + 132, half, 66, ("annotators,", "composition", "vace_annotator"), "context", mono=[2], size=14.5
-    )
-    drawing.arrow((x + half / 2, top + 198), (x + half / 2, top + 222))
-    drawing.arrow((LEFT + half / 2, top + 106), (LEFT + half / 2, top + 222))
-    drawing.box(LEFT, top + 224, half, 66, ("VAE encode,", "each alone,", "once"), "reference")
-    drawing.box(x, top + 224, half, 66, ("VAE encode,", "causal, streaming:", f"{own} latent frames"), "context")
-    lines = (f"control latents, {backbone.control_channels} channels:", "inactive | reactive | mask")
-    drawing.arrow((LEFT + half / 2, top + 290), (LEFT + half / 2, top + 314))
-    drawing.arrow((x + half / 2, top + 290), (x + half / 2, top + 314))
-    drawing.box(LEFT, top + 316, width, 52, lines, "context")
-    drawing.arrow((LEFT + width / 2, top + 368), (LEFT + width / 2, top + 392))
-    drawing.box(
-        LEFT, top + 394, width, 72,
-        ("context path", "VACE's blocks over references + chunk;", "keys of references made once a step"),
-        "hint", bold=[0],
-    )  # fmt: skip
+    for x, y, height, name in (
+        (LEFT, 0, 556, "core: vace_adapt"),
+        (RIGHT, 0, 380, "plugin: the base's own loop"),
+        (RIGHT, 390, 166, "core again"),
+    ):
+        drawing.rect(x - 10, top + y, PANEL, height, "panel", radius=8)
+        drawing.text(x, top + y + 26, name, room=INNER, size=16, bold=True)
+    _control(drawing, top, settings)
     _loop(drawing, top, settings)
-    y = top + 430
-    drawing.arrow((LEFT + width, y), (372, y), (372, top + 208), (RIGHT, top + 208), kind="hint")
-    drawing.text(LEFT + width - 4, top + 488, "hints of the chunk's rows", room=220, ink="hint", anchor="end")
-    drawing.box(RIGHT, top + 394, COLUMN - 8, 72, ("streaming VAE decode, or", "vace_decode"), "plain", mono=[1])
-    drawing.arrow((RIGHT + COLUMN / 2, top + 466), (RIGHT + COLUMN / 2, top + 490))
-    frames = f"{time.pixels(1)} frames ({time.pixels(0)} in the first chunk)"
-    drawing.box(RIGHT, top + 492, COLUMN - 8, 48, (frames, "vace_chunk_done"), "plain", mono=[1])
-    drawing.text(
-        12, top + 578, "No hook is called for each block or each denoise step; between chunks", room=WIDTH - 24
+    drawing.arrow(
+        (LEFT + INNER, top + 450), (BETWEEN, top + 450), (BETWEEN, top + 208), (RIGHT + 14, top + 208), kind="hint"
     )
-    drawing.text(12, top + 600, "whatever was fed or changed takes effect, from whatever thread.", room=WIDTH - 24)
-    drawing.text(12, top + 628, f"Numbers: {plugin_title(settings)}", room=WIDTH - 24, ink="quiet")
+    drawing.text(LEFT + INNER, top + 516, "hints of the chunk's rows", room=INNER, ink="hint", anchor="end")
+    _frames(drawing, top, settings)
+    lines = (
+        "No hook is called for each block or each denoise step. What is fed or changed, from whatever",
+        f"thread, takes effect at the next chunk. The numbers are those of {settings.name}.",
+    )
+    for i, line in enumerate(lines):
+        drawing.text(12, top + 584 + 22 * i, line, room=WIDTH - 20)
+
+
+def _control(drawing: Drawing, top: float, settings: Any) -> None:
+    """From what is given to the context path."""
+    half = (INNER - 10) / 2
+    x = LEFT + half + 10
+    first, second = LEFT + half / 2, x + half / 2
+    drawing.box(LEFT, top + 40, half, 66, ("references", "hold until changed"), "reference", bold=[0])
+    drawing.box(x, top + 40, half, 66, ("frames, mask,", "keyframes", "of this chunk"), "context", bold=[0, 1])
+    drawing.arrow((second, top + 106), (second, top + 130))
+    drawing.box(x, top + 132, half, 66, ("annotators,", "composition", "vace_annotator"), "context", mono=[2])
+    drawing.arrow((second, top + 198), (second, top + 222))
+    drawing.arrow((first, top + 106), (first, top + 222))
+    drawing.box(LEFT, top + 224, half, 66, ("VAE encode,", "each alone,", "once"), "reference")
+    own = f"{settings.chunk_latents} latent frames"
+    drawing.box(x, top + 224, half, 66, ("VAE encode,", "causal, streaming:", own), "context")
+    for middle in (first, second):
+        drawing.arrow((middle, top + 290), (middle, top + 314))
+    channels = f"control latents, {settings.backbone.control_channels} channels:"
+    drawing.box(LEFT, top + 316, INNER, 56, (channels, "inactive | reactive | mask"), "context")
+    drawing.arrow((LEFT + INNER / 2, top + 372), (LEFT + INNER / 2, top + 408))
+    path = ("context path", "VACE's blocks over references + chunk;", "keys of references made once a step")
+    drawing.box(LEFT, top + 410, INNER, 80, path, "hint", bold=[0])
 
 
 def _loop(drawing: Drawing, top: float, settings: Any) -> None:
     """The plugin's loop over one chunk."""
-    width, steps = COLUMN - 8, len(settings.denoising_steps)
-    drawing.box(RIGHT, top + 40, width, 46, ("prompt and noise of the chunk",), "plain")
-    drawing.arrow((RIGHT + width / 2, top + 86), (RIGHT + width / 2, top + 110))
-    drawing.rect(RIGHT, top + 112, width, 256, "base", radius=6)
-    drawing.text(RIGHT + 12, top + 134, "vace_stream", room=width - 24, mono=True, bold=True)
-    inner, space = RIGHT + 16, width - 32
-    drawing.box(inner, top + 146, space, 124, (), "plain")
-    lines = (
-        f"{steps} denoise steps, {settings.chunk_latents} latent frames", "base block, + hint, base block,",
-        "base block, + hint, ...", "attention also sees the cache",
-    )  # fmt: skip
-    for i, line in enumerate(lines):
-        drawing.text(inner + space / 2, top + 170 + 25 * i, line, room=space - 12, anchor="middle", bold=i == 0)
+    middle = RIGHT + INNER / 2
+    drawing.box(RIGHT, top + 40, INNER, 46, ("prompt and noise of the chunk",), "plain")
+    drawing.arrow((middle, top + 86), (middle, top + 110))
+    drawing.rect(RIGHT, top + 112, INNER, 256, "base", radius=6)
+    drawing.text(RIGHT + 12, top + 134, "vace_stream", room=INNER - 24, mono=True, bold=True)
+    inner, space = RIGHT + 16, INNER - 32
+    steps = f"{len(settings.denoising_steps)} denoise steps, {settings.chunk_latents} latent frames"
+    lines = (steps, "base block, + hint, base block,", "base block, + hint, ...", "attention also sees the cache")
+    drawing.box(inner, top + 146, space, 124, lines, "plain", bold=[0])
+    drawing.arrow((middle, top + 270), (middle, top + 281), head=4)
     drawing.box(inner, top + 282, space, 30, ("clean pass, without hints",), "plain")
-    drawing.arrow((inner + space / 2, top + 270), (inner + space / 2, top + 281), head=4)
+    drawing.arrow((middle, top + 312), (middle, top + 323), head=4)
     drawing.box(inner, top + 324, space, 34, ("vace_cache_ops: the KV cache",), "window")
-    drawing.arrow((inner + space / 2, top + 312), (inner + space / 2, top + 323), head=4)
-    drawing.arrow((RIGHT + width / 2, top + 368), (RIGHT + width / 2, top + 392))
+    drawing.arrow((middle, top + 368), (middle, top + 426))
 
 
-def plugin_title(settings: Any) -> str:
-    """Whose numbers these are."""
-    return f"{settings.name}, {settings.slots} latent frames in the cache, {settings.sink} of them the sink"
+def _frames(drawing: Drawing, top: float, settings: Any) -> None:
+    """From finished latents to frames."""
+    own = settings.chunk_latents
+    time = TimeMap(own, own, settings.backbone.stride[0])
+    frames = f"{time.pixels(1)} frames ({time.pixels(0)} in the first chunk)"
+    drawing.box(
+        RIGHT, top + 428, INNER, 48, ("streaming VAE decode, or the plugin's", "vace_decode"), "plain", mono=[1]
+    )
+    drawing.arrow((RIGHT + INNER / 2, top + 476), (RIGHT + INNER / 2, top + 496))
+    drawing.box(RIGHT, top + 498, INNER, 48, (frames, "vace_chunk_done"), "plain", mono=[1])

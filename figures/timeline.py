@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from memories import PIPELINES, Memory, Moment, memory_of
 from svg import WIDTH, Drawing
@@ -33,13 +32,13 @@ PACKED = {"1x": 1.0, "2x": 0.6, "4x": 0.3}
 """Height of a cell of a packed history, in cells."""
 
 
-def timeline(settings: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+def timeline(memories: Mapping[str, Memory] | None = None) -> str:
     """The drawing, as SVG.
 
     Args:
-        settings: by pipeline, those of its numbers that are not the defaults.
+        memories: by pipeline; those of all with their default settings where they are not given.
     """
-    memories = {name: memory_of(name, (settings or {}).get(name, {}), CHUNKS) for name in PIPELINES}
+    memories = memories or {name: memory_of(name, {}, CHUNKS) for name in PIPELINES}
     top = 96
     drawing = Drawing(
         top + len(memories) * (HEADER + CHUNKS * ROW + GAP) - GAP + 16, "Chunk timeline of four pipelines"
