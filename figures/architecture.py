@@ -97,7 +97,7 @@ def streaming(settings: Any) -> Side:
         base=[*held, *["work"] * own],
         result=["work"] * own,
         under_context=("references, then the", "chunk's control alone"),
-        under_base=(f"KV cache ({settings.sink} sink, {older})", f"and the chunk ({own})"),
+        under_base=(f"{settings.sink} sink + {older} window,", f"then the chunk's {own}"),
         under_result="all of it is video",
         points=(
             "References are in the context path only;",

@@ -45,7 +45,7 @@ def data_flow(settings: Mapping[str, Any] | None = None) -> str:
         raise ValueError(f"the picture and the contract differ in {sorted(shown ^ declared)}")
     plugin = load_plugin("longlive")
     chosen: Any = validated(plugin.settings_type(), {"name": "longlive", **(settings or {})}, "pipeline")
-    drawing = Drawing(912, "Data flow of one chunk, and the hooks of a plugin")
+    drawing = Drawing(892, "Data flow of one chunk, and the hooks of a plugin")
     _once(drawing)
     _chunk(drawing, 272, chosen)
     return drawing.render()

@@ -39,10 +39,9 @@ def timeline(memories: Mapping[str, Memory] | None = None) -> str:
         memories: by pipeline; those of all with their default settings where they are not given.
     """
     memories = memories or {name: memory_of(name, {}, CHUNKS) for name in PIPELINES}
-    top = 96
-    drawing = Drawing(
-        top + len(memories) * (HEADER + CHUNKS * ROW + GAP) - GAP + 16, "Chunk timeline of four pipelines"
-    )
+    top = 144
+    height = top + len(memories) * (HEADER + CHUNKS * ROW + GAP) - GAP + 16
+    drawing = Drawing(height, "Chunk timeline of four pipelines")
     drawing.text(12, 28, "Chunk by chunk: what is denoised, what is remembered", room=736, size=19, bold=True)
     for i, (kind, meaning) in enumerate(LEGEND):
         x, y = 12 + i % 3 * 248, 44 + i // 3 * 26

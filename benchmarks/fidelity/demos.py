@@ -39,8 +39,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "demos"
 LARGEST = 400_000
 """Bytes of a sheet."""
 
-THINGS = {"thing0.png": HELD_OUT, "thing1.png": HELD_OUT + 1}
-"""Pictures of things that no model has seen, by the seeds of their scenes."""
+BALLS = (seed for seed in itertools.count(HELD_OUT) if draw_scene(seed, things=1).things[0].kind == "ball")
+THINGS = {f"ball{number}.png": seed for number, seed in enumerate(itertools.islice(BALLS, 2))}
+"""Pictures of balls that no model has seen, by the seeds of their scenes: the first that are measured."""
 
 PROMPT = "a striped ball and a pink ring on maroon floor"
 
@@ -81,12 +82,12 @@ class Demo:
 
 DEMOS = {
     "references": Demo(
-        "The same prompt and seed under several references",
+        "References: the same prompt and seed under several pictures",
         (
             Run("experiment=style_references controls.scale.references=0"),
             Run("experiment=style_references", beside="reference.png"),
-            Run("experiment=style_references references=[thing0.png]", beside="thing0.png"),
-            Run("experiment=style_references references=[thing1.png]", beside="thing1.png"),
+            Run("experiment=style_references references=[ball0.png]", beside="ball0.png"),
+            Run("experiment=style_references references=[ball1.png]", beside="ball1.png"),
         ),
     ),
     "controls": Demo(
@@ -185,10 +186,11 @@ def made(run: Run, folder: Path, number: int) -> Section:
     done = read_run(target)
     control = done.control() if run.given else None
     rows = [] if control is None else [Row("given", control)]
-    beside = None
     if run.beside:
-        beside = np.asarray(Image.open(path_of(run.beside, folder)).convert("RGB"))
-    rows.append(Row("made", done.output(), beside))
+        picture = np.asarray(Image.open(path_of(run.beside, folder)).convert("RGB"))
+        rows.append(Row("from reference", done.output(), picture))
+    else:
+        rows.append(Row("made", done.output()))
     starts = [0, *itertools.accumulate(done.pixels)]
     prompts = [(starts[switch.chunk], switch.prompt) for switch in settings.switches if switch.prompt]
     if prompts:

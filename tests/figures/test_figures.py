@@ -22,7 +22,7 @@ def memories():
 
 @pytest.fixture(scope="module")
 def drawn(memories):
-    return {**{name: draw for name, draw in FIGURES.items()}, "timeline": lambda: timeline(memories)}
+    return {**FIGURES, "timeline": lambda: timeline(memories)}
 
 
 @pytest.mark.parametrize("name", FIGURES)
