@@ -107,7 +107,7 @@ def _control(drawing: Drawing, top: float, settings: Any) -> None:
     channels = f"control latents, {settings.backbone.control_channels} channels:"
     drawing.box(LEFT, top + 316, INNER, 56, (channels, "inactive | reactive | mask"), "context")
     drawing.arrow((LEFT + INNER / 2, top + 372), (LEFT + INNER / 2, top + 408))
-    path = ("context path", "VACE's blocks over references + chunk;", "keys of references made once a step")
+    path = ("context path", "VACE's blocks over references + chunk;", "reference keys last from chunk to chunk")
     drawing.box(LEFT, top + 410, INNER, 80, path, "hint", bold=[0])
 
 

@@ -24,8 +24,8 @@ LEGEND = (
 """Kinds of cells and what they are."""
 
 ABOUT = (
-    "Each cell is a latent frame, each row a moment. References are in no cell: they stay in the context",
-    "path. Control latents and hints belong to the blue cells alone, so nothing of them is remembered.",
+    "Each cell is a latent frame, each row a moment. References take no cell: by default they are in",
+    "the context path alone. Control latents and hints are made for the cells that are denoised.",
 )
 
 PACKED = {"1x": 1.0, "2x": 0.6, "4x": 0.3}

@@ -108,7 +108,7 @@ DEMOS = {
             Run("experiment=keyframe_interpolation"),
             Run("task=firstframe first=first.png frames=45", PROMPT),
             Run("task=lastframe last=last.png frames=45", PROMPT),
-            Run("task=keyframes 'keyframes=[{path: first.png, frame: 22}]' frames=45", PROMPT),
+            Run("task=keyframes 'keyframes=[{path: first.png, frame: 26}]' frames=45", PROMPT),
         ),
     ),
     "inpainting": Demo(
