@@ -100,7 +100,9 @@ def _section(image: Image.Image, section: Section, top: int, left: int, columns:
             image.paste(_enlarged(row.beside, TILE - 32), (MARGIN, top + 28))
             draw.rectangle((MARGIN - 1, top + 27, MARGIN + TILE - 32, top + TILE - 4), outline="#818b98")
         for column, frame in enumerate(shown):
-            image.paste(_enlarged(row.frames[frame], TILE), (left + column * step, top))
+            picture, x = _enlarged(row.frames[frame], TILE), left + column * step
+            image.paste(picture, (x, top))
+            draw.rectangle((x - 1, top - 1, x + picture.width, top + picture.height), outline="#d1d9e0")
         top += TILE + GAP
 
 
