@@ -51,6 +51,11 @@ def _layers(checkpoint: Checkpoint, blocks: int, depth: int) -> tuple[int, ...]:
         raise CheckpointError(
             f"{checkpoint.path} has {blocks} context blocks, which do not spread evenly over {depth} base blocks"
         )
+    return spread(blocks, depth)
+
+
+def spread(blocks: int, depth: int) -> tuple[int, ...]:
+    """Where the hints of context blocks go whose number divides that of the base blocks: evenly, from block 0 on."""
     return tuple(range(0, depth, depth // blocks))
 
 
