@@ -6,7 +6,8 @@
 
 Weights are random, since time does not depend on their values. All streams of a table are open at once and take turns
 chunk by chunk (`timing.turns`); every claim is a ratio of two chunks of one round. A table that has no time left says
-so. Results go to ``benchmarks/results`` as JSON; ``benchmarks/tables.py`` writes them into README.md and docs/speed.md.
+so; what has begun when the time ends may end one step late. Results go to ``benchmarks/results`` as JSON, from which
+``benchmarks/tables.py`` writes the tables of README.md and docs/speed.md. The GPU part has not been tried on one.
 """
 
 from __future__ import annotations
@@ -102,12 +103,13 @@ def read(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: float32 on a CPU, else bfloat16")
     parser.add_argument("--tables", nargs="+", choices=EVERY, help="default: latency on a GPU, else all but latency")
     parser.add_argument("--chunks", type=int, default=16, help="rounds that are counted, at most")
-    parser.add_argument("--minutes", type=float, default=10, help="for everything together")
+    parser.add_argument("--minutes", type=float, help="for everything; default: 9 on a GPU, else 60")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args(arguments)
     cpu = torch.device(chosen.device).type == "cpu"
     chosen.dtype = chosen.dtype or ("float32" if cpu else "bfloat16")
+    chosen.minutes = chosen.minutes or (60 if cpu else 9)
     chosen.tables = chosen.tables or (list(TABLES) if cpu else ["latency"])
     return chosen
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FILES = (ROOT / "README.md", ROOT / "docs" / "speed.md")
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 PARTS = {
     "encode": "encode",
     "context": "context path",
@@ -42,8 +42,8 @@ def _setting(result: dict[str, Any], setting: dict[str, Any]) -> str:
     return (
         f"{result['size']}: width {backbone['dim']}, {backbone['layers']} blocks, {result['control_layers']} context "
         f"blocks, random weights; {setting['device']}{_load(setting['load'])}, {setting['dtype']}, torch "
-        f"{setting['torch']}{compiled}; {setting['date']}, `{setting['command']}`. Medians, and of ratios the quartiles "
-        "too."
+        f"{setting['torch']}{compiled}; {setting['date']}, `{setting['command']}`. Medians; of ratios the "
+        "quartiles too."
     )
 
 
@@ -96,7 +96,7 @@ def growth(group: dict[str, Any]) -> list[str]:
         found += [
             "",
             f"{verdict}: the old stream had made {age['old']} chunks, the young one {age['young']}; they hold "
-            f"{held['old'] / GIB:.3f} and {held['young'] / GIB:.3f} GiB.",
+            f"{held['old'] / MIB:.1f} and {held['young'] / MIB:.1f} MiB.",
         ]
     return found
 
@@ -119,19 +119,18 @@ def compared(group: dict[str, Any]) -> list[str]:
 
 
 def latency(group: dict[str, Any]) -> list[str]:
-    """Seconds, frames a second and memory beside the base alone."""
+    """Seconds, frames a second and memory; the ratio is to the base's chunks beside it."""
     if "skipped" in group:
         return [f"{group['title']}: not measured, {group['skipped']}."]
 
     def cells(row: dict[str, Any]) -> list[str]:
         memory = [_gib(row.get("peak_bytes")), _gib(row.get("cache_bytes"))]
         if "seconds" not in row:
-            return [row.get("skipped", "in the rows below"), "", "", "", *memory, ""]
+            return [row.get("skipped", ""), "", "", *memory, ""]
         rate = f"{row['frames'] / row['seconds']:.1f}"
-        times = [_seconds(row["seconds"]), rate, _seconds(row["base_seconds"]), _ratio(row["ratio"])]
-        return [*times, *memory, str(row["chunks"])]
+        return [_seconds(row["seconds"]), rate, _ratio(row["ratio"]), *memory, str(row["chunks"])]
 
-    header = ["stream", "s per chunk", "frames/s", "base beside it, s", "ratio", "peak GiB", "caches GiB", "chunks"]
+    header = ["stream", "s per chunk", "frames/s", "ratio to base", "peak GiB", "caches GiB", "chunks"]
     lines = [[name, *cells(row)] for name, row in group["rows"].items()]
     return [f"{group['title']}:", "", *_table(header, lines)]
 

@@ -5,7 +5,7 @@ The models are built here, the base first: its memory is measured before there i
 
 from __future__ import annotations
 
-import gc
+import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +15,7 @@ import torch
 
 from timing.questions import Group
 from timing.sizes import Models, Size
-from timing.turns import Arm, Budget, OutOfTimeError, Running, rows, take_turns
+from timing.turns import Arm, Budget, Running, attempt, rows, take_turns
 from vace_adapt.streaming.pipeline import Pipeline
 
 BASE = "base"
@@ -45,14 +45,14 @@ def latency(
     def build() -> None:
         built.append(Models(size, device, dtype, compiled=compiled))
 
-    if skipped := _attempt(build, device):
+    if skipped := attempt(build, device):
         return [group | {"skipped": skipped} for group in groups]
     (models,) = built
     bare = models.pipeline(control=False)
     controlled: list[Pipeline] = []
     for group, resolution in zip(groups, size.resolutions, strict=True):
         _row(group, BASE, partial(_alone, Arm(bare, *resolution, control=False), device, budget), device)
-    if skipped := _attempt(lambda: controlled.append(models.pipeline()), device):
+    if skipped := attempt(lambda: controlled.append(models.pipeline()), device):
         return [group | {"skipped": f"context path: {skipped}"} for group in groups]
     left = len(groups) * len(ARMS)
     for group, resolution in zip(groups, size.resolutions, strict=True):
@@ -61,7 +61,17 @@ def latency(
             arm = Arm(controlled[0], *resolution, **options)
             _row(group, name, partial(_beside, base, arm, device, chunks, budget.share(left)), device)
             left -= 1
+        _summarise(group["rows"])
     return groups
+
+
+def _summarise(own: dict[str, dict[str, Any]]) -> None:
+    """The base's time is the median of its times beside the others."""
+    beside = [row for row in own.values() if "base_seconds" in row]
+    if beside:
+        seconds = statistics.median(row["base_seconds"] for row in beside)
+        chunks = sum(row["chunks"] for row in beside)
+        own[BASE] |= {"seconds": seconds, "ratio": [1.0] * 3, "frames": beside[0]["frames"], "chunks": chunks}
 
 
 Measure = Callable[[dict[str, Any]], object]
@@ -71,23 +81,8 @@ Measure = Callable[[dict[str, Any]], object]
 def _row(group: Group, name: str, measure: Measure, device: torch.device) -> None:
     """Put a measurement into a group, and why it is not whole where it is not."""
     row = group["rows"][name] = {}
-    if skipped := _attempt(lambda: measure(row), device):
+    if skipped := attempt(lambda: measure(row), device):
         row["skipped"] = skipped
-
-
-def _attempt(do: Callable[[], object], device: torch.device) -> str | None:
-    """Do something, if there are time and memory for it; otherwise say why not."""
-    try:
-        do()
-        return None
-    except OutOfTimeError:
-        reason = "not enough time"
-    except torch.OutOfMemoryError:
-        reason = "does not fit into the memory"
-    gc.collect()  # the failed one's tensors went with the exception
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return reason
 
 
 def _alone(arm: Arm, device: torch.device, budget: Budget, row: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from timing.clock import PartClock
 from timing.rolled import rolled_longlive
 from timing.sizes import Models
-from timing.turns import Arm, Budget, OutOfTimeError, Running, measure, rows, take_turns, to_first
+from timing.turns import Arm, Budget, Running, attempt, measure, rows, take_turns, to_first
 from vace_adapt.context.references import ReferenceRows
 
 Group = dict[str, Any]
@@ -59,7 +61,7 @@ def growth(models: Models, chunks: int, budget: Budget) -> list[Group]:
         own = models.pipeline(window=window)
         by_window[f"window {window}, base"] = Arm(own, height, width, control=False)
         by_window[f"window {window}, control"] = Arm(own, height, width)
-    by_count = {f"{count} references": Arm(pipe, height, width, references=count) for count in (0, 1, 3)}
+    by_count = {f"references: {count}": Arm(pipe, height, width, references=count) for count in (0, 1, 3)}
     return [
         length(Arm(pipe, height, width, references=1), chunks, budget.share(4)),
         group("resolution", by_size, _to_base(by_size), chunks, budget.share(3)),
@@ -72,8 +74,8 @@ def length(arm: Arm, chunks: int, budget: Budget) -> Group:
     """An old stream beside a young one that is like it. `flat` says whether the old one's chunks cost what the young
     one's cost, and its memory is as large.
     """
-    found: Group = {"title": "length of the stream"}
-    try:
+
+    def find() -> Group:
         with ExitStack() as stack:
             old = stack.enter_context(Running(arm))
             growing = budget.share(2)
@@ -83,17 +85,13 @@ def length(arm: Arm, chunks: int, budget: Budget) -> Group:
                 seconds.append(old.make(budget).seconds)
             young = stack.enter_context(Running(arm))
             young.fill(budget)
-            ages = young.made, old.made
-            times = take_turns({"young": young, "old": old}, chunks, budget)
-            held = young.report.cache_bytes, old.report.cache_bytes
-    except OutOfTimeError:
-        return found | {"skipped": "not enough time"}
-    found["rows"] = rows(times, to_first(["young", "old"]))
-    found["chunks_before"] = dict(zip(("young", "old"), ages, strict=True))
-    found["cache_bytes"] = dict(zip(("young", "old"), held, strict=True))
-    found["seconds_of_old"] = seconds
-    found["flat"] = is_flat(found["rows"]["old"]["ratio"], *held)
-    return found
+            ages = {"young": young.made, "old": old.made}
+            own = rows(take_turns({"young": young, "old": old}, chunks, budget), to_first(["young", "old"]))
+            held = {"young": young.report.cache_bytes, "old": old.report.cache_bytes}
+        flat = is_flat(own["old"]["ratio"], held["young"], held["old"])
+        return {"rows": own, "chunks_before": ages, "cache_bytes": held, "seconds_of_old": seconds, "flat": flat}
+
+    return _asked("length of the stream", find, arm.pipe.device)
 
 
 def is_flat(ratio: list[float], young_bytes: int, old_bytes: int) -> bool:
@@ -166,9 +164,9 @@ def cache(models: Models, chunks: int, budget: Budget) -> list[Group]:
         "ring, in place": Arm(models.pipeline(), height, width),
         "cloned and rolled": Arm(models.pipeline(hooks=rolled_longlive()), height, width),
     }
-    found: Group = {"title": f"{height}x{width}"}
     differences: list[float] = []
-    try:
+
+    def find() -> Group:
         with ExitStack() as stack:
             streams = {name: stack.enter_context(Running(arm)) for name, arm in arms.items()}
             ring, rolled = streams.values()
@@ -181,12 +179,12 @@ def cache(models: Models, chunks: int, budget: Budget) -> list[Group]:
                 rolled.make(budget)
                 compare()
             times = take_turns(streams, chunks, budget, after=compare)
-    except OutOfTimeError:
-        return [found | {"skipped": "not enough time"}]
-    found["largest_difference"] = max(differences)
-    if str(models.dtype) == "torch.float32" and not found["largest_difference"] <= SAME:
+        return {"rows": rows(times, to_first(list(arms))), "largest_difference": max(differences)}
+
+    found = _asked(f"{height}x{width}", find, models.device)
+    if models.dtype == torch.float32 and not all(difference <= SAME for difference in differences):
         raise NotTheSameError(f"the rolled cache makes latents that differ by {max(differences):.1e} of the largest")
-    return [found | {"rows": rows(times, to_first(list(arms)))}]
+    return [found]
 
 
 def group(
@@ -198,10 +196,16 @@ def group(
     clock: PartClock | None = None,
 ) -> Group:
     """Time arms together."""
-    try:
-        return {"title": title, "rows": rows(measure(arms, chunks, budget, clock), against)}
-    except OutOfTimeError:
-        return {"title": title, "skipped": "not enough time"}
+    device = next(iter(arms.values())).pipe.device
+    return _asked(title, lambda: {"rows": rows(measure(arms, chunks, budget, clock), against)}, device)
+
+
+def _asked(title: str, find: Callable[[], Group], device: torch.device) -> Group:
+    """What was found, or why nothing was."""
+    found: Group = {"title": title}
+    if reason := attempt(lambda: found.update(find()), device):
+        found["skipped"] = reason
+    return found
 
 
 def _to_base(names: Mapping[str, Arm]) -> dict[str, str]:

@@ -5,6 +5,7 @@ Every claim is a ratio of two chunks of the same round. Chunks are counted from 
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from timing.clock import PartClock
@@ -52,6 +54,21 @@ class Budget:
         """Raises: OutOfTimeError: nothing is left."""
         if not self.left:
             raise OutOfTimeError
+
+
+def attempt(do: Callable[[], object], device: torch.device) -> str | None:
+    """Do something if there are time and memory for it; otherwise say why not."""
+    try:
+        do()
+        return None
+    except OutOfTimeError:
+        reason = "not enough time"
+    except torch.OutOfMemoryError:
+        reason = "does not fit into the memory"
+    gc.collect()  # the failed one's tensors went with the exception
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return reason
 
 
 @dataclass(frozen=True)
