@@ -62,7 +62,7 @@ def measured(chosen: Any, name: str, device: torch.device, budget: Budget) -> An
     """Each table that was asked for, and its groups; what there is no memory for says so."""
     dtype, size = getattr(torch, chosen.dtype), SIZES[name]
     tables = [table for table in EVERY if table in chosen.tables]
-    if "latency" in tables:  # first: it measures memory, the base's without a context path
+    if "latency" in tables:  # it builds its own models
         tables.remove("latency")
         own = budget.share(1 + len(tables))
         yield "latency", latency(size, device, dtype, chosen.chunks, own, compiled=chosen.compile)

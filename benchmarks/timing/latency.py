@@ -1,13 +1,14 @@
 """Latency and memory of the real shapes: each stream beside the base alone, at every resolution.
 
-The models are built here, the base first: its memory is measured before there is a context path.
+Two streams at a time, so that the largest model fits. What a stream needs is its peak while it alone runs, less what
+the other holds.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,36 +34,92 @@ def latency(
     """One group for each resolution.
 
     Args:
-        size: of the models.
+        size: of the models, which are built here.
         device, dtype: of them.
         chunks: rounds at most.
-        budget: for all of it; the last measurement may end one chunk late.
+        budget: for all of it; what has begun when it ends may end one chunk late.
         compiled: whether blocks run under `torch.compile`.
     """
-    groups: list[Group] = [{"title": f"{height}x{width}", "rows": {}} for height, width in size.resolutions]
-    built: list[Models] = []
+    groups: list[Group] = [{"title": f"{height}x{width}"} for height, width in size.resolutions]
+    built: list[tuple[Pipeline, Pipeline, int]] = []
 
     def build() -> None:
-        built.append(Models(size, device, dtype, compiled=compiled))
+        models = Models(size, device, dtype, compiled=compiled)
+        bare, controlled = models.pipeline(control=False), models.pipeline()
+        weights = models.context().parameters()
+        built.append((bare, controlled, sum(weight.numel() * weight.element_size() for weight in weights)))
 
-    if skipped := attempt(build, device):
-        return [group | {"skipped": skipped} for group in groups]
-    (models,) = built
-    bare = models.pipeline(control=False)
-    controlled: list[Pipeline] = []
-    for group, resolution in zip(groups, size.resolutions, strict=True):
-        _row(group, BASE, partial(_alone, Arm(bare, *resolution, control=False), device, budget), device)
-    if skipped := attempt(lambda: controlled.append(models.pipeline()), device):
-        return [group | {"skipped": f"context path: {skipped}"} for group in groups]
-    left = len(groups) * len(ARMS)
-    for group, resolution in zip(groups, size.resolutions, strict=True):
-        base = Arm(bare, *resolution, control=False)
-        for name, options in ARMS.items():
-            arm = Arm(controlled[0], *resolution, **options)
-            _row(group, name, partial(_beside, base, arm, device, chunks, budget.share(left)), device)
-            left -= 1
-        _summarise(group["rows"])
+    if reason := attempt(build, device):
+        return [group | {"skipped": reason} for group in groups]
+    for number, (group, resolution) in enumerate(zip(groups, size.resolutions, strict=True)):
+        _measure(group, *built[0], resolution, chunks, budget.share(len(groups) - number))
     return groups
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base's stream, and what it holds while others run (None where the device does not tell)."""
+
+    stream: Running
+    held: int | None
+
+
+def _measure(
+    group: Group,
+    bare: Pipeline,
+    controlled: Pipeline,
+    context_bytes: int,
+    resolution: tuple[int, int],
+    chunks: int,
+    budget: Budget,
+) -> None:
+    """Everything at one resolution: the base's stream stays open while the others run beside it, one after another."""
+    device = bare.device
+    own: dict[str, dict[str, Any]] = {BASE: {}}
+    opened: list[_Base] = []
+    with ExitStack() as stack:
+
+        def open_base() -> None:
+            before = _allocated(device)
+            stream = stack.enter_context(Running(Arm(bare, *resolution, control=False)))
+            _fill(stream, budget, own[BASE], context_bytes)
+            held = _allocated(device)
+            opened.append(_Base(stream, None if held is None or before is None else held - before))
+
+        if reason := attempt(open_base, device):
+            group["skipped"] = reason
+            return
+        for number, (name, options) in enumerate(ARMS.items()):
+            arm, row = Arm(controlled, *resolution, **options), own.setdefault(name, {})
+            share = budget.share(len(ARMS) - number)
+            if reason := attempt(partial(_beside, opened[0], arm, chunks, share, row), device):
+                row["skipped"] = reason
+    _summarise(own)
+    group["rows"] = own
+
+
+def _beside(base: _Base, arm: Arm, chunks: int, budget: Budget, row: dict[str, Any]) -> None:
+    """A stream's memory, and its time beside the base; each is put into the row as it is found."""
+    with Running(arm) as stream:
+        _fill(stream, budget, row, base.held or 0)
+        times = take_turns({BASE: base.stream, "own": stream}, chunks, budget)
+    both = rows(times, {BASE: BASE, "own": BASE})
+    row.update(both["own"], base_seconds=both[BASE]["seconds"], frames=stream.report.pixels)
+
+
+def _fill(stream: Running, budget: Budget, row: dict[str, Any], others: int) -> None:
+    """Fill a stream's memory; the peak on the way, less the bytes of others, and what the stream remembers."""
+    device = stream.arm.pipe.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    stream.fill(budget)
+    stream.make(budget)
+    row["peak_bytes"] = torch.cuda.max_memory_allocated(device) - others if device.type == "cuda" else None
+    row["cache_bytes"] = stream.report.cache_bytes
+
+
+def _allocated(device: torch.device) -> int | None:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else None
 
 
 def _summarise(own: dict[str, dict[str, Any]]) -> None:
@@ -72,43 +129,3 @@ def _summarise(own: dict[str, dict[str, Any]]) -> None:
         seconds = statistics.median(row["base_seconds"] for row in beside)
         chunks = sum(row["chunks"] for row in beside)
         own[BASE] |= {"seconds": seconds, "ratio": [1.0] * 3, "frames": beside[0]["frames"], "chunks": chunks}
-
-
-Measure = Callable[[dict[str, Any]], object]
-"""Puts what it finds into a row, one thing after another, so that it stays there if the next one fails."""
-
-
-def _row(group: Group, name: str, measure: Measure, device: torch.device) -> None:
-    """Put a measurement into a group, and why it is not whole where it is not."""
-    row = group["rows"][name] = {}
-    if skipped := attempt(lambda: measure(row), device):
-        row["skipped"] = skipped
-
-
-def _alone(arm: Arm, device: torch.device, budget: Budget, row: dict[str, Any]) -> None:
-    """Memory of a stream that has the device to itself."""
-    with Running(arm) as stream:
-        _fill(stream, device, budget, row)
-
-
-def _fill(stream: Running, device: torch.device, budget: Budget, row: dict[str, Any]) -> None:
-    """Fill a stream's memory; what is held then, and the peak on the way (None where the device does not tell)."""
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.reset_peak_memory_stats(device)
-    stream.fill(budget)
-    stream.make(budget)
-    row["peak_bytes"] = torch.cuda.max_memory_allocated(device) if cuda else None
-    row["cache_bytes"] = stream.report.cache_bytes
-
-
-def _beside(base: Arm, arm: Arm, device: torch.device, chunks: int, budget: Budget, row: dict[str, Any]) -> None:
-    """A stream's memory, alone; then its time beside the base."""
-    with ExitStack() as stack:
-        own = stack.enter_context(Running(arm))
-        _fill(own, device, budget, row)
-        other = stack.enter_context(Running(base))
-        other.fill(budget)
-        times = take_turns({BASE: other, "own": own}, chunks, budget)
-    both = rows(times, {BASE: BASE, "own": BASE})
-    row.update(both["own"], base_seconds=both[BASE]["seconds"], frames=own.report.pixels)

@@ -84,7 +84,7 @@ class Models:
         self._context: ContextPath | None = None
 
     def context(self) -> ContextPath:
-        """The context path, made when it is first asked for, so that memory can be measured without it."""
+        """The context path, made when it is first asked for."""
         if self._context is None:
             size = self.size
             self._context = drawn(lambda: ContextPath(size.backbone, size.layers), self.device, self.dtype)

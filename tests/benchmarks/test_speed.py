@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 
@@ -19,6 +20,7 @@ from timing.sizes import SIZES
 from timing.turns import Arm, Budget, OutOfTimeError, Running, Taken, attempt, take_turns
 
 from vace_adapt.cache.ring import RingCache
+from vace_adapt.conditioning.vae import DecoderStream
 from vace_adapt.streaming import session
 from vace_adapt.streaming.chunk import SessionChunk
 
@@ -26,24 +28,31 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def soon_full(monkeypatch):
-    """One chunk fills the memory."""
+def cheap(monkeypatch):
+    """One chunk fills the memory, and nothing is decoded."""
+
+    def gray(self, latents):
+        batch, _, frames, height, width = latents.shape
+        began, self._started = self._started, True
+        return torch.zeros((batch, 3, 4 * frames - (0 if began else 3), 8 * height, 8 * width))
+
     monkeypatch.setattr(Running, "full", property(lambda self: self.made > 0))
+    monkeypatch.setattr(DecoderStream, "decode", gray)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_the_tables_need(tmp_path, soon_full, capsys):
-    wanted = ["split", "cache", "latency"]
+def test_the_command_writes_what_the_tables_need(tmp_path, cheap, capsys):
+    wanted = ["split", "latency"]
     speed.main(["--size", "tiny", "--chunks", "2", "--output", str(tmp_path), "--tables", *wanted])
-    found = json.loads((tmp_path / "speed-tiny-cpu.json").read_text())
+    found, out = json.loads((tmp_path / "speed-tiny-cpu.json").read_text()), capsys.readouterr().out
     assert set(found["tables"]) == set(wanted)
     for table in wanted:
         setting = found["tables"][table]["setting"]
         assert setting["command"].startswith("python benchmarks/speed.py --size tiny --chunks 2")
         assert setting["device"].startswith("CPU, ")
-        assert tables.markdown(found, table) in capsys.readouterr().out or table != wanted[-1]
+        assert tables.markdown(found, table) in out
     (split,) = found["tables"]["split"]["groups"]
     assert split["rows"]["base"]["parts"]["context"] == 0 < split["rows"]["control"]["parts"]["context"]
     for group in found["tables"]["latency"]["groups"]:
@@ -61,15 +70,13 @@ def test_tables_of_another_run_stay(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("table", ["growth", "options"])
-def test_every_arm_can_run(models, monkeypatch, table):
+def test_every_arm_can_run(models, monkeypatch, cheap, table):
     """One chunk of each; what they cost is made up."""
-    names = []
 
     def one_chunk(arms, *_):
-        for name, arm in arms.items():
+        for arm in arms.values():
             with Running(arm) as stream:
                 stream.make(Budget(60))
-            names.append(name)
         return {name: [Taken(2, {}), Taken(2, {})] for name in arms}
 
     monkeypatch.setattr(questions, "measure", one_chunk)
@@ -78,10 +85,9 @@ def test_every_arm_can_run(models, monkeypatch, table):
     assert not [group["skipped"] for group in groups if "skipped" in group]
     rows = [row for group in groups for row in group["rows"].values()]
     assert all(set(ROW) <= set(row) for row in rows)
-    assert len(names) == len(set(names)) + (table == "options") * 3  # three defaults, and context_frames twice
 
 
-def test_an_option_that_is_on_does_something(models, monkeypatch):
+def test_the_reference_cache_can_be_off(models, monkeypatch, cheap):
     """Passes of the reference rows with their cache and without it, in two chunks after another."""
     from vace_adapt.context.references import ReferenceRows
 
@@ -122,9 +128,8 @@ def growing_memory(fake, monkeypatch, by):
     )
 
 
-@pytest.mark.parametrize("growing", [growing_time, growing_memory])
-@pytest.mark.parametrize("by", [0, 1])
-def test_a_stream_that_grows_is_seen(models, monkeypatch, soon_full, growing, by):
+@pytest.mark.parametrize(("growing", "by"), [(growing_time, 0), (growing_time, 1), (growing_memory, 1)])
+def test_a_stream_that_grows_is_seen(models, monkeypatch, cheap, growing, by):
     fake = FakeTime()
     monkeypatch.setattr(session, "time", types.SimpleNamespace(perf_counter=fake))
     growing(fake, monkeypatch, by)
@@ -142,6 +147,7 @@ class FakeStream:
 
     fake: FakeTime
     fails: str | None = None
+    filled: list[Arm]
 
     def __init__(self, arm):
         self.arm = arm
@@ -154,6 +160,7 @@ class FakeStream:
         pass
 
     def fill(self, budget):
+        self.filled.append(self.arm)
         if self.fails == f"{self.arm.references} {self.arm.control}":
             raise torch.OutOfMemoryError("CUDA out of memory")
         for _ in range(4):
@@ -167,7 +174,10 @@ class FakeStream:
 
 @pytest.fixture
 def fake_streams(monkeypatch):
-    FakeStream.fake = FakeTime()
+    FakeStream.fake, FakeStream.filled = FakeTime(), []
+    pipe, context = types.SimpleNamespace(device=CPU), torch.nn.Linear(3, 5)
+    fake_models = types.SimpleNamespace(pipeline=lambda **_: pipe, context=lambda: context)
+    monkeypatch.setattr(latency_module, "Models", lambda *_, **__: fake_models)
     monkeypatch.setattr(latency_module, "Running", FakeStream)
     return monkeypatch
 
@@ -193,13 +203,29 @@ def test_models_that_do_not_fit_are_told(monkeypatch):
     assert tables.latency(groups[0]) == ["32x48: not measured, does not fit into the memory."]
 
 
-@pytest.mark.parametrize("minutes", [8, 60, 140])
+def test_memory_is_that_of_one_stream(fake_streams):
+    """On a GPU: the peak while a stream fills, less the base's stream; the base's, less the context path's weights."""
+    kib = iter([100, 130, 150])  # allocated before the base's stream and after it
+    peaks = iter([140, 180, 190, 200])
+    fake_streams.setattr(torch.cuda, "memory_allocated", lambda _: next(kib) * 1024)
+    fake_streams.setattr(torch.cuda, "max_memory_allocated", lambda _: next(peaks) * 1024)
+    fake_streams.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    latency_module.Models().pipeline().device = torch.device("cuda")
+    one = dataclasses.replace(SIZES["tiny"], resolutions=((32, 48),))
+    (group,) = latency(one, torch.device("cuda"), torch.float32, 2, Budget(10**6, FakeStream.fake))
+    peak = [row["peak_bytes"] for row in group["rows"].values()]
+    assert peak == [140 * 1024 - 20 * 4, 150 * 1024, 160 * 1024, 170 * 1024]
+    assert [arm.references for arm in FakeStream.filled] == [0, 3, 0, 3]
+
+
+@pytest.mark.parametrize("minutes", [4, 12, 60, 140])
 def test_it_ends_in_time(fake_streams, minutes):
     """The last measurement may end one chunk late."""
     groups = latency(SIZES["tiny"], CPU, torch.float32, 16, Budget(60 * minutes, FakeStream.fake))
     assert FakeStream.fake.seconds <= 60 * (minutes + 1)
-    skipped = [row.get("skipped") for group in groups for row in group["rows"].values()]
-    assert ("not enough time" in skipped) == (minutes < 140)
+    skipped = [row.get("skipped") for group in groups for row in (group, *group.get("rows", {}).values())]
+    assert ("not enough time" in skipped) == (minutes < 60)
+    assert (skipped[0] is None) == (minutes > 4)
 
 
 def test_time_is_shared_and_ends():
