@@ -26,20 +26,23 @@ LEAST = 2
 
 
 class OutOfTimeError(Exception):
-    """The time for a measurement ended before it had `LEAST` rounds."""
+    """The time ended before a measurement had `LEAST` rounds."""
 
 
 class Budget:
-    """Time that may still be spent.
+    """Time that may still be spent, and shares of it: a share that is used up ends what can do with less, the whole ends
+    everything.
 
     Args:
         seconds: in all.
         now: a clock in seconds.
+        whole: what it is a share of.
     """
 
-    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic, whole: Budget | None = None) -> None:
         self._now = now
         self._end = now() + seconds
+        self._whole = whole or self
 
     @property
     def left(self) -> float:
@@ -48,11 +51,11 @@ class Budget:
 
     def share(self, of: int) -> Budget:
         """An equal part of what is left, of so many."""
-        return Budget(self.left / of, self._now)
+        return Budget(self.left / of, self._now, self._whole)
 
     def check(self) -> None:
-        """Raises: OutOfTimeError: nothing is left."""
-        if not self.left:
+        """Raises: OutOfTimeError: nothing is left of the whole."""
+        if not self._whole.left:
             raise OutOfTimeError
 
 
@@ -62,13 +65,13 @@ def attempt(do: Callable[[], object], device: torch.device) -> str | None:
         do()
         return None
     except OutOfTimeError:
-        reason = "not enough time"
+        return "not enough time"
     except torch.OutOfMemoryError:
-        reason = "does not fit into the memory"
-    gc.collect()  # the failed one's tensors went with the exception
+        pass  # its tensors go with it
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return reason
+    return "does not fit into the memory"
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ def take_turns(
     names = list(streams)
     times: Times = {name: [] for name in names}
     for number in range(chunks):
+        if number >= LEAST and not budget.left:
+            break
         first = number % len(names)
         try:
             taken = {name: streams[name].make(budget, clock) for name in names[first:] + names[:first]}
