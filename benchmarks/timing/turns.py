@@ -30,8 +30,8 @@ class OutOfTimeError(Exception):
 
 
 class Budget:
-    """Time that may still be spent, and shares of it: a share that is used up ends what can do with less, the whole ends
-    everything.
+    """Time that may still be spent, and shares of it: the end of a share shortens a measurement, the end of the whole
+    ends everything.
 
     Args:
         seconds: in all.

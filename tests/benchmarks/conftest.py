@@ -17,3 +17,24 @@ def models():
     from timing.sizes import SIZES, Models
 
     return Models(SIZES["tiny"], torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(autouse=True)
+def _no_collection(monkeypatch):
+    """In a process this large it takes a second."""
+    monkeypatch.setattr("gc.collect", lambda: 0)
+
+
+@pytest.fixture
+def undecoded(monkeypatch):
+    """Chunks come out gray, which is cheaper."""
+    import torch
+
+    from vace_adapt.conditioning.vae import DecoderStream
+
+    def gray(self, latents):
+        batch, _, frames, height, width = latents.shape
+        began, self._started = self._started, True
+        return torch.zeros((batch, 3, 4 * frames - (0 if began else 3), 8 * height, 8 * width))
+
+    monkeypatch.setattr(DecoderStream, "decode", gray)
