@@ -76,7 +76,7 @@ def test_tables_are_generated_not_typed(monkeypatch):
     import tables
 
     assert tables.filled(README) == README, "run python benchmarks/tables.py"
-    assert "<!-- overhead:mid-cpu -->" in README
+    assert "<!-- speed:mid-cpu:cost -->" in README
     del sys.modules["tables"]
 
 
