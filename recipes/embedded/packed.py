@@ -60,7 +60,9 @@ def train_packed(
     model = packing(base, FAMILY).to(device).requires_grad_(True)
     if fast:
         model.compile_repeated_blocks(dynamic=False)
-    denoiser = HeliosDenoiser(model, bare, forward_layout(settings.chunk_latents, settings.history))
+    denoiser = HeliosDenoiser(
+        model, bare, forward_layout(settings.chunk_latents, settings.history), torch.device(device)
+    )
     optimizers = Optimizers([model], 0.006, 6e-4)
     training = Training(folder, steps, seed=8, parts={"model": model, "optimizers": optimizers})
     for generator in training:

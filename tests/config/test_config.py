@@ -149,7 +149,7 @@ def test_settings_are_frozen_and_can_be_written_and_read_again():
         (["device=???"], "device: has no value (???)"),
         (["seed=1,2"], "cannot use 'seed=1,2': one value is expected; a list stands in [], a text in quotes; -m sweeps"),
         (["seed=range(3)"], "cannot use 'seed=range(3)': one value is expected; a list stands in [], a text in quotes; -m sweeps"),
-        (["output=x", "output.folder=run"], "output: must be a section with the keys folder, quality, not 'x'"),
+        (["output=x", "output.folder=run"], "output: must be a section with the keys folder, trackers, quality, not 'x'"),
         (["output=x", "output.quality=3"], "output.quality: output is set to something else: leave output=... out"),
         (["output=[1]"], "output: must be key: value pairs in {}, not the list [1]"),
         (["switches={chunk: 1, prompt: a}"], "switches: must be a list, not {chunk: 1, prompt: a}: write [{chunk: 1, prompt: a}]"),

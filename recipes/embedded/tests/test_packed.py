@@ -128,7 +128,7 @@ def test_packing_averages_what_it_packs():
 
 def test_what_is_remembered_is_seen():
     model = packing(seeded(lambda: CausalWan.of(TINY), 3, "base"), TINY)
-    denoiser = HeliosDenoiser(model, bare, forward_layout(F, SETTINGS.history))
+    denoiser = HeliosDenoiser(model, bare, forward_layout(F, SETTINGS.history), torch.device("cpu"))
     _, packed = draw_packed(CLIPS, SETTINGS, torch.Generator().manual_seed(1))
     text, noisy = randn(COUNT, 8, TINY.text_dim), randn(COUNT, 16, F, 4, 4, seed=5)
     made = denoiser(noisy, torch.full((COUNT,), 500.0), text, packed, None)
