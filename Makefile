@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 		references=[$(CLIP)/reference.png] prompt="a striped ball and a pink ring on maroon floor"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
