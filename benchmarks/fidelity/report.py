@@ -16,9 +16,9 @@ from drift import DRIFT
 from plots import plot_drift, plot_scores
 from questions import BATCH, MAIN, TABLES, Table
 from results import job_of, measured
+from score_tables import bars, main_table, rows, section, without_hints
 from students import weights_hash
 from summary import Cells, summary
-from tables import bars, main_table, rows, section, without_hints
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

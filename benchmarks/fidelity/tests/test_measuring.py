@@ -10,6 +10,7 @@ import pytest
 import questions
 import report
 import results
+import score_tables
 from arms import Arm
 from questions import MAIN, STREAMS, TABLES, longlive
 from results import Job
@@ -29,7 +30,7 @@ def scores(tmp_path, monkeypatch):
 
 
 def test_options_at_their_defaults_are_the_default_arm():
-    plain = STREAMS[0].key
+    plain = next(arm for arm in STREAMS if arm.name == "longlive").key
     assert longlive("one", hint_reuse=1).key == plain
     assert longlive("cached", reference_form="cached", reference_slots=0).key == plain
     changed = [
@@ -89,9 +90,36 @@ def test_ratio_above_the_floor():
     assert ratio(Summary(0.4, 0), Summary(0.6, 0), Summary(0.2, 0)) == pytest.approx(0.5)
 
 
+def test_streams_stand_beside_batch_vace():
+    cells = {
+        ("depth", "batch VACE"): Summary(0.8, 0.1),
+        ("depth", "longlive"): Summary(0.68, 0.05),
+        ("depth", "longlive, no hints"): Summary(0.2, 0.05),
+        ("depth", "chance"): Summary(0.2, 0.0),
+        ("inpaint, kept", "batch VACE"): Summary(25.0, 1.0),
+        ("inpaint, kept", "longlive"): Summary(22.5, 1.0),
+        ("inpaint, kept", "longlive, no hints"): Summary(12.0, 1.0),
+        ("inpaint, kept", "chance"): Summary(11.0, 1.0),
+    }
+    table = score_tables.main_table(cells)
+    assert "| 0.800 ± 0.100 |" in table
+    assert "| 0.680 ± 0.050 (0.85) |" in table
+    assert "| 22.5 ± 1.0 (-2.5) |" in table
+    assert "| not measured |" in table
+    bars = score_tables.bars(cells)
+    assert "| longlive | depth | 0.85 | 0.80 | 0.00 | missed by 0.05 |" in bars
+    assert "| longlive | inpaint, kept | -2.5 dB | | +1.0 dB | missed by 0.5 dB |" in bars
+    assert "| memflow | depth |  | | | not measured |" in bars
+    met = score_tables.bars({**cells, ("depth", "longlive"): Summary(0.76, 0.05)})
+    assert "| longlive | depth | 0.95 | 0.93 | 0.00 | met |" in met
+    chance = score_tables.bars({**cells, ("depth", "chance"): Summary(0.75, 0.0)})
+    assert "none: batch VACE itself is not above chance" in chance
+
+
 def test_the_readme_has_the_table_that_the_scores_make():
     assert "| a |" in report.filled("x\n<!-- fidelity -->\nold\n<!-- end -->\ny", "| a |\n")
     assert report.filled("nothing", "| a |\n") == "nothing"
-    table = report._main(report.found(MAIN))
+    table = score_tables.main_table(report.found(MAIN))
     assert "| depth | IoU |" in table, "the scores are those of the weights that ship"
+    assert score_tables.MISSING not in table
     assert report.filled(README, table) == README, "run python benchmarks/fidelity/report.py"
