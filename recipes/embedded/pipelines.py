@@ -46,12 +46,12 @@ class PackedStudent:
     Attributes:
         settings: of the pipeline.
         file: as in `Student`.
-        share: as in `Student`. All of the way: on the base's side control is the same, and sections join badly.
+        share: as in `Student`. Nearer to the base control is followed better, and sections join worse.
     """
 
     settings: FramePackSettings
     file: Path
-    share: float = 1.0
+    share: float = 0.75
 
 
 def students() -> dict[str, Student]:

@@ -47,7 +47,7 @@ STEPS = {
     "likeness": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
-    "causal_framepack": 300,
+    "causal_framepack": 1000,
     "distil_longlive": 400,
     "distil_memflow": 400,
     "distil_streamdiffusion": 400,
