@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 WINDOW = 50
 """Steps that a point of a curve is the mean of."""
 
+COLUMNS = 4
+
 
 def draw_curves(folder: Path) -> Path:
     """One panel for each stage that has losses.
@@ -24,8 +26,11 @@ def draw_curves(folder: Path) -> Path:
         The picture.
     """
     records = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/losses.json"))}
-    figure, panels = plt.subplots(1, len(records), figsize=(4 * len(records), 3), layout="constrained", squeeze=False)
-    for panel, (stage, record) in zip(panels[0], records.items(), strict=True):
+    rows = -(-len(records) // COLUMNS)
+    figure, panels = plt.subplots(rows, COLUMNS, figsize=(4 * COLUMNS, 3 * rows), layout="constrained", squeeze=False)
+    for panel in panels.flat[len(records) :]:
+        panel.axis("off")
+    for panel, (stage, record) in zip(panels.flat, records.items(), strict=False):
         for name, losses in record["losses"].items():
             means = [sum(losses[i : i + WINDOW]) / len(losses[i : i + WINDOW]) for i in range(0, len(losses), WINDOW)]
             shares = [(i + 0.5) / len(means) * record["step"] for i in range(len(means))]
