@@ -1,16 +1,19 @@
-"""A run of whatever makes it: a streaming pipeline's plugin, or batch VACE."""
+"""A run of whatever makes it: a streaming pipeline's plugin, or batch VACE. Importing this does not import torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vace_adapt.batch.declaration import BATCH_VACE, INFO
 from vace_adapt.config.settings import RunSettings
-from vace_adapt.experiments.output import RunResult
 from vace_adapt.experiments.source import Source, open_source
 from vace_adapt.experiments.trackers import check_installed
 from vace_adapt.loading import load_plugin
+
+if TYPE_CHECKING:
+    from vace_adapt.experiments.output import RunResult
 
 
 def sourced(settings: RunSettings) -> Source:

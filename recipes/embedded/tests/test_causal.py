@@ -128,14 +128,16 @@ def ring_streamed(frames, sigma):
     parts = replace(PARTS, settings=settings)
     first = settings.first_latents
     shapes = ChunkShapes.of(TINY, TimeMap(first, settings.chunk_latents), 32, 48)
-    denoiser = stream_native.NativeDenoiser(PARTS.model, StreamDiffusionCache.open(parts, shapes, batch=1))
+    denoiser = stream_native.NativeDenoiser(
+        PARTS.model, StreamDiffusionCache.open(parts, shapes, batch=1, references=None)
+    )
     denoiser.set_prompt(0, 0, TEXT)
     _, noisy, _ = clip(frames)
     made, start = [], 0
     for count in (first, *[1] * (frames - first)):
         use = Use(start, count, position=start, moved=0, first=True)
         latents = noisy[:, :, start : start + count]
-        made.append(denoiser(latents, torch.full((1,), 1000 * sigma), 0, [use], None))
+        made.append(denoiser(latents, torch.full((1,), 1000 * sigma), 0, [use], None, [None]))
         start += count
     return torch.cat(made, dim=2)
 
