@@ -13,6 +13,7 @@ from typing import Any
 import scores
 import torch
 from cases import HELD_OUT, Given
+from convolution import OneDnn
 from results import RESULTS
 from students import weights_hash
 
@@ -43,7 +44,8 @@ def main() -> None:
     found: dict[str, Any] = {"weights": weights_hash("longlive"), "chunks": given.chunks, "arms": {}}
     for name, reanchor in ARMS.items():
         clips = (render(draw_scene(HELD_OUT + number, frames)) for number in range(given.clips))
-        found["arms"][name] = [_follow(pipeline, clip, seed, reanchor) for seed, clip in enumerate(clips)]
+        with OneDnn():
+            found["arms"][name] = [_follow(pipeline, clip, seed, reanchor) for seed, clip in enumerate(clips)]
         print(name, flush=True)
     DRIFT.write_text(json.dumps(found))
 

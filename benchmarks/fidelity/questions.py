@@ -132,7 +132,7 @@ TABLES = (
             longlive(f"{scale:g}", scale={"control": scale, "references": scale})
             for scale in (0.5, 0.75, 1, 1.25, 1.5, 2)
         ),
-        (*CONTROL_CASES, "reference"),
+        (*CONTROL_CASES, "layout", "inpaint, made", "reference"),
     ),
     Table(
         "masks",

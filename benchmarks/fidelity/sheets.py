@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from batch import vace_inputs
 from cases import CASES, Case, Given
+from convolution import OneDnn
 from PIL import Image, ImageDraw
 from questions import MAIN
 
@@ -27,7 +28,8 @@ def main() -> None:
     """One sheet for each task."""
     DOCS.mkdir(parents=True, exist_ok=True)
     for case in CASES.values():
-        columns = [_column(case, clip) for clip in CLIPS]
+        with OneDnn():
+            columns = [_column(case, clip) for clip in CLIPS]
         sheet = Image.fromarray(np.concatenate(columns, axis=1))
         sheet.save(DOCS / f"{case.name.replace(', ', '_').replace(' + ', '_').replace(' ', '_')}.png")
 
