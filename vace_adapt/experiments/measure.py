@@ -15,7 +15,7 @@ from vace_adapt.composing import MAIN
 from vace_adapt.composition.refuse import Chosen, of_structure, ready_made
 from vace_adapt.config.settings import RunSettings
 from vace_adapt.contract import Canvas
-from vace_adapt.errors import InputError, VaceAdaptError
+from vace_adapt.errors import CheckpointError, InputError, VaceAdaptError
 from vace_adapt.experiments.finished import FinishedRun
 from vace_adapt.experiments.rerun import started_in
 from vace_adapt.experiments.start import sourced
@@ -141,6 +141,13 @@ def _control(
 
     if structures and name == "gray":
         made.take("gray_correlation", *part_by_part(control.gray_correlation, frames, shown))
+    elif own is not None and name == "depth":
+        try:
+            again = own.info.make(own.settings, Canvas(*frames.shape[1:3]))(frames, 0)
+        except CheckpointError as error:
+            made.notes.append(str(error))
+        else:
+            made.take("depth_correlation", *part_by_part(control.gray_correlation, again, shown))
     elif structures and name == "flow":
         source = _main(settings, frames)
         if source is not None:

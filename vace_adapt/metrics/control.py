@@ -49,7 +49,10 @@ def outlines(frames: Array) -> Array:
 
 
 def gray_correlation(made: Array, wanted: Array, where: Array | None = None) -> float:
-    """Pearson's correlation of the luma of ITU-R BT.601, -1..1, higher is better; all frames together."""
+    """Pearson's correlation of the luma of ITU-R BT.601, -1..1, higher is better; all frames together.
+
+    Of depth maps, which are gray, it is the correlation of inverse depth.
+    """
     pair = [np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in video]) for video in (made, wanted)]
     counted = np.ones(made.shape[:3], bool) if where is None else where
     x, y = (video[counted].astype(np.float64) for video in pair)

@@ -28,6 +28,7 @@ class Metric:
 METRICS = {
     "edge_f1": Metric("edges of the control", "F1", "higher", "control", "edges of control and video that meet"),
     "gray_correlation": Metric("gray of the control", "r", "higher", "control", "correlation of the luma"),
+    "depth_correlation": Metric("depth of the control", "r", "higher", "control", "correlation of the depth map"),
     "flow_error": Metric("flow of the input", "px/frame", "lower", "control", "end-point error of the optical flow"),
     "layout_iou": Metric("boxes of the layout", "IoU", "higher", "control", "boxes, followed from the first frame"),
     "changed_iou": Metric("made anew where masked", "IoU", "higher", "control", "where it changed, and the mask"),
