@@ -30,7 +30,7 @@ def main() -> None:
     for case in CASES.values():
         with OneDnn():
             columns = [_column(case, clip) for clip in CLIPS]
-        sheet = Image.fromarray(np.concatenate(columns, axis=1))
+        sheet = Image.fromarray(np.concatenate(columns, axis=1)).quantize(256)
         sheet.save(DOCS / f"{case.name.replace(', ', '_').replace(' + ', '_').replace(' ', '_')}.png")
 
 
