@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from batches import LENGTHS, Mix, draw_clips, draw_context, draw_sigma, noised
+from batches import LENGTHS, draw_clips, draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
+from tasks import Batch, Draw
 from text import Prompts, draw_captions, new_text_encoder
 from torch import Tensor, nn
 from training import Training, cooled
@@ -44,36 +45,33 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
 
 
 def train_context(
-    folder: Path,
-    steps: int,
-    seed: int,
-    latents: Latents,
-    base: CausalWan,
-    encoder: nn.Module,
-    path: ContextPath,
-    mix: Mix,
-    device: str = "cpu",
+    folder: Path, steps: int, seed: int, draw: Draw, base: CausalWan, path: ContextPath, device: str = "cpu"
 ) -> ContextPath:
-    """Train, or go on training, context blocks. Base and text encoder do not change."""
-    prompts = Prompts(latents.captions)
-    base.requires_grad_(False).to(device), encoder.requires_grad_(False).to(device)
+    """Train, or go on training, context blocks. The base does not change."""
+    base.requires_grad_(False).to(device)
     path.requires_grad_(True).to(device)
     optimizers = Optimizers([path], MUON, ADAM)
     training = Training(folder, steps, seed=seed, parts={"context": path, "optimizers": optimizers})
     for generator in training:
-        clips, frames = draw_clips(latents, training.step, mix.lengths, generator)
-        clean, control, references = draw_context(latents, clips, frames, mix, generator)
-        captions = draw_captions(len(clips), mix.captions[references > 0], generator)
-        text = prompts.embed(encoder, clips, captions)
-        clean, control = clean.to(device), control.to(device)
-        sigma = draw_sigma(len(clips), generator, mix.shift).expand(-1, clean.shape[2]).to(device)
+        batch = draw(training.step, generator)
+        clean, control, text = batch.clean.to(device), batch.control.to(device), batch.text.to(device)
+        sigma = draw_sigma(len(clean), generator, batch.shift).expand(-1, clean.shape[2]).to(device)
         sample = noised(clean, sigma, generator)
         with torch.autocast(device, torch.bfloat16):
             made = flow(base, sample.latents, sigma, text, range(clean.shape[2]), path=path, control=control)
         loss = squared(made, sample.target)
+        if batch.area is not None:
+            loss = loss + squared_within(made, sample.target, batch.area.to(device))
         optimizers.step(loss, cooled(training.done))
-        training.note(**{"with_references" if references else "loss": loss})
+        training.note(**{_kind(batch): loss})
     return path.eval()
+
+
+def _kind(batch: Batch) -> str:
+    """Under which name losses of such batches are kept."""
+    if batch.area is not None:
+        return "portraits"
+    return "with_references" if batch.references else "loss"
 
 
 def new_base(words: int) -> tuple[CausalWan, nn.Module]:
@@ -105,3 +103,9 @@ def new_context(base: CausalWan) -> ContextPath:
 
 def squared(made: Tensor, target: Tensor) -> Tensor:
     return ((made - target) ** 2).mean()
+
+
+def squared_within(made: Tensor, target: Tensor, area: Tensor) -> Tensor:
+    """The same in an area [B, F, h, w] of the last F of the latent frames."""
+    error = ((made - target) ** 2)[:, :, -area.shape[1] :].mean(dim=1)
+    return (error * area).sum() / area.sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ class Noised(NamedTuple):
 
 
 def draw_clips(
-    latents: Latents, step: int, lengths: Sequence[tuple[int, int]], generator: torch.Generator
+    latents: Sized, step: int, lengths: Sequence[tuple[int, int]], generator: torch.Generator
 ) -> tuple[Tensor, int]:
     """Numbers of the clips of a step [B], and their latent frames."""
     count, frames = lengths[step % len(lengths)]

@@ -1,8 +1,9 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, sections, base, context, references, likeness, a causal_NAME for each kind of memory, a
-distil_NAME for each pipeline that gets a student of few steps, export. Each goes on where it was stopped, at any point;
-nothing is fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the states.
+Stages: vae, latents, sections, portraits, base, context, references, likeness, resemblance, a causal_NAME for each kind
+of memory, a distil_NAME for each pipeline that gets a student of few steps, export. Each goes on where it was stopped,
+at any point; nothing is fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the
+states.
 ``export`` writes the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import torch
 from base import new_base, new_context, train_base, train_context
-from batches import EVERYTHING, LIKENESS, LOOKS, Mix
+from batches import EVERYTHING, LIKENESS, LOOKS
 from causal import copied, train_causal
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
@@ -27,8 +28,10 @@ from latents import SHARD, Codec, Latents, load_latents, measure_statistics, wri
 from network import compile_blocks
 from packed import packing, train_packed
 from pipelines import FRAMEPACK, students
+from portraits import load_portraits, write_portraits
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
 from sections import load_sections, write_sections
+from tasks import Draw, in_turn, mixed, portrayed
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
@@ -45,6 +48,7 @@ STEPS = {
     "context": 4400,
     "references": 2400,
     "likeness": 3000,
+    "resemblance": 2400,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
     "causal_framepack": 1000,
@@ -52,9 +56,11 @@ STEPS = {
     "distil_memflow": 400,
     "distil_streamdiffusion": 400,
 }
-STAGES = ("vae", "latents", "sections", *list(STEPS)[1:], "export")
+ENCODED = ("latents", "sections", "portraits")
+STAGES = ("vae", *ENCODED, *list(STEPS)[1:], "export")
 CLIPS, LONG_CLIPS = 1500, 400
 TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
+PORTRAIT_SEED = 2_000_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
 
 SUBJECTS = {
@@ -63,6 +69,7 @@ SUBJECTS = {
     "context": "VACE's context blocks on that base, frozen",
     "references": "the same blocks, given references above all",
     "likeness": "the same, with more things in a step",
+    "resemblance": "the same, on portraits; the error counts double where the thing is",
     "causal_longlive": "the base in the window of LongLive and MemFlow",
     "causal_streamdiffusion": "the base in the window of StreamDiffusionV2",
     "causal_framepack": "the base beside FramePack's packed history: the student of framepack",
@@ -107,21 +114,33 @@ class Recipe:
     def sections(self) -> None:
         self._encode("sections", self._write_sections, min(self.clips, LONG_CLIPS))
 
+    def portraits(self) -> None:
+        self._encode("portraits", self._write_portraits, self.clips)
+
     def base(self) -> None:
         base, encoder = train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
         base_sheet(self._sampler(), base.cpu(), encoder.cpu(), self.folder / "base.png")
 
     def context(self) -> None:
         base, encoder = self._base()
-        self._train_context("context", 3, base, encoder, new_context(base), EVERYTHING)
+        self._train_context("context", 3, base, new_context(base), mixed(self._latents(), EVERYTHING, encoder))
 
     def references(self) -> None:
         base, encoder = self._base()
-        self._train_context("references", 6, base, encoder, self._context(base, "context"), LOOKS)
+        draw = mixed(self._latents(), LOOKS, encoder)
+        self._train_context("references", 6, base, self._context(base, "context"), draw)
 
     def likeness(self) -> None:
         base, encoder = self._base()
-        path = self._train_context("likeness", 7, base, encoder, self._context(base, "references"), LIKENESS)
+        draw = mixed(self._latents(), LIKENESS, encoder)
+        self._train_context("likeness", 7, base, self._context(base, "references"), draw)
+
+    def resemblance(self) -> None:
+        base, encoder = self._base()
+        latents = self._latents()
+        one = portrayed(load_portraits(self.folder / "portraits"), latents, encoder)
+        draw = in_turn(one, one, mixed(latents, EVERYTHING, encoder))
+        path = self._train_context("resemblance", 8, base, self._context(base, "likeness"), draw)
         context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
     def causal(self, name: str) -> None:
@@ -183,6 +202,11 @@ class Recipe:
         write_sections(self.folder / "sections", number, codec, TRAINING_SEED, latents)
         return number
 
+    def _write_portraits(self, number: int) -> int:
+        torch.set_num_threads(1)
+        write_portraits(self.folder / "portraits", number, _codec(self.folder, self.device), PORTRAIT_SEED)
+        return number
+
     def _write(self, number: int) -> int:
         torch.set_num_threads(1)
         write_shard(self.folder / "latents", number, _codec(self.folder, self.device), TRAINING_SEED)
@@ -201,13 +225,11 @@ class Recipe:
         encoder.load_state_dict(state["text"])
         return base.eval().requires_grad_(False), encoder.eval().requires_grad_(False)
 
-    def _train_context(
-        self, stage: str, seed: int, base: CausalWan, encoder: nn.Module, path: ContextPath, mix: Mix
-    ) -> ContextPath:
+    def _train_context(self, stage: str, seed: int, base: CausalWan, path: ContextPath, draw: Draw) -> ContextPath:
         folder, steps = self._run(stage)
-        return train_context(folder, steps, seed, self._latents(), base, encoder, path, mix, self.device)
+        return train_context(folder, steps, seed, draw, base, path, self.device)
 
-    def _context(self, base: CausalWan, stage: str = "likeness") -> ContextPath:
+    def _context(self, base: CausalWan, stage: str = "resemblance") -> ContextPath:
         path = new_context(base)
         path.load_state_dict(self._state(stage)["context"])
         return path.eval().requires_grad_(False)
@@ -259,7 +281,7 @@ def main() -> None:
     steps = STEPS if given.steps is None else {**STEPS, given.stage: given.steps}
     recipe = Recipe(given.folder, given.device, steps, given.clips, given.threads)
     for stage in STAGES if given.stage == "all" else (given.stage,):
-        if stage not in ("vae", "latents", "sections"):
+        if stage not in ("vae", *ENCODED):
             compile_blocks()
         recipe.run(stage)
 

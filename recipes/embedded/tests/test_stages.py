@@ -11,6 +11,7 @@ import distil
 import packed
 import pixels
 import pytest
+import tasks
 import text
 import torch
 import training
@@ -22,7 +23,9 @@ from latents import CONDITIONS, REFERENCES, Latents
 from network import flow
 from packed import train_packed
 from pixels import Pool
+from portraits import Portraits
 from sections import COUNT, Sections
+from tasks import in_turn, mixed, portrayed
 from text import Prompts
 from vae import train_vae
 
@@ -57,6 +60,23 @@ LATENTS = Latents(
     things=[1] * CLIPS,
 )
 SECTIONS = Sections(randn(CLIPS, 16, 2 * COUNT, SIDE, SIDE, seed=6), LATENTS.captions)
+PORTRAITS = Portraits(
+    video=LATENTS.video,
+    control=LATENTS.reactive[:, 0],
+    references=LATENTS.references[:, 0],
+    area=LATENTS.mask[:, 0, 0],
+    captions=LATENTS.captions,
+)
+
+
+def _mixed(encoder):
+    return mixed(LATENTS, replace(batches.LOOKS, lengths=LENGTHS), encoder)
+
+
+DRAWS = {
+    "context": _mixed,
+    "portraits": lambda encoder: in_turn(portrayed(PORTRAITS, LATENTS, encoder), _mixed(encoder)),
+}
 
 
 @pytest.fixture
@@ -66,6 +86,7 @@ def tiny(monkeypatch):
         monkeypatch.setattr(module, "FAMILY", TINY)
     monkeypatch.setattr(base, "FAMILY_CONTROL_LAYERS", TINY_CONTROL_LAYERS)
     monkeypatch.setattr(base, "LENGTHS", LENGTHS)
+    monkeypatch.setattr(tasks, "PORTRAIT_LENGTHS", LENGTHS)
     monkeypatch.setattr(causal, "CLIPS", 2)
     monkeypatch.setattr(distil, "CLIPS", 2)
     monkeypatch.setattr(packed, "CLIPS", 1)
@@ -93,9 +114,8 @@ def stage(name, folder, steps=3):
         return list(train_base(folder, steps, LATENTS)), []
     model, encoder = frozen_base()
     given = [model, encoder]
-    if name == "context":
-        mix = replace(batches.LOOKS, lengths=LENGTHS)
-        return [train_context(folder, steps, 3, LATENTS, model, encoder, new_context(model), mix)], given
+    if name in DRAWS:
+        return [train_context(folder, steps, 3, DRAWS[name](encoder), model, new_context(model))], given
     if name == "causal_framepack":
         return [train_packed(folder, steps, SECTIONS, model, encoder, PACKED)], given
     kind, _, memory = name.partition("_")
@@ -105,7 +125,7 @@ def stage(name, folder, steps=3):
     return [train_student(folder, steps, LATENTS, model, model, encoder, window, LEVELS)], given
 
 
-STAGES = ("vae", "base", "context", "causal_clean", "causal_noisy", "causal_framepack", "distil_clean", "distil_noisy")
+STAGES = ("vae", "base", *DRAWS, "causal_clean", "causal_noisy", "causal_framepack", "distil_clean", "distil_noisy")
 
 
 def equal(modules, others):

@@ -1,0 +1,91 @@
+"""Stage ``portraits``: clips of one thing, with its picture on white and a control that shows no colours."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import reduce
+from latents import SHARD, Codec
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vace_adapt.embedded.world.captions import caption
+from vace_adapt.embedded.world.controls import CONTROLS
+from vace_adapt.embedded.world.render import Clip, reference, render
+from vace_adapt.embedded.world.scene import PUPPET, draw_scene
+
+COLOURLESS = ("depth", "canny", "softedge", "scribble", "flow", "layout")
+"""Controls without the colours of what they show; a puppet has its pose as well."""
+
+POSES = 0.5
+"""Share of the puppets that are shown by their pose."""
+
+
+@dataclass(frozen=True)
+class Portraits:
+    """Encoded clips, in memory.
+
+    Attributes:
+        video: float16 [N, C, F, h, w].
+        control: float16 [N, C, F, h, w], a control of each clip.
+        references: float16 [N, C, 1, h, w].
+        area: bool [N, F, h, w], where the thing is seen.
+        captions: full, and without appearance, for each clip.
+    """
+
+    video: Tensor
+    control: Tensor
+    references: Tensor
+    area: Tensor
+    captions: list[tuple[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+def write_portraits(folder: Path, number: int, codec: Codec, first_seed: int) -> None:
+    """Encode the clips of one shard, unless it is there already."""
+    path = folder / f"shard_{number:04d}.safetensors"
+    if path.exists():
+        return
+    seeds = range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)
+    clips = [render(draw_scene(seed, things=1)) for seed in seeds]
+    tensors = {
+        "video": torch.stack([codec(clip.frames.astype(np.float32)) for clip in clips]),
+        "control": torch.stack([_control(codec, clip, seed) for clip, seed in zip(clips, seeds, strict=True)]),
+        "references": torch.stack([codec(reference(c.scene.things[0])[None].astype(np.float32)) for c in clips]),
+        "area": torch.stack([latent_area(torch.from_numpy(clip.masks[0] > 0.5)) for clip in clips]),
+    }
+    captions = [(caption(clip.scene), caption(clip.scene, appearance=False)) for clip in clips]
+    unfinished = path.with_suffix(".unfinished")
+    save_file(tensors, unfinished, metadata={"captions": json.dumps(captions)})
+    os.replace(unfinished, path)
+
+
+def load_portraits(folder: Path) -> Portraits:
+    """Every shard that is there."""
+    shards, captions = [], []
+    for path in sorted(folder.glob("shard_*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            shards.append({name: file.get_tensor(name) for name in ("video", "control", "references", "area")})
+            captions += [(full, plain) for full, plain in json.loads(file.metadata()["captions"])]
+    return Portraits(**{name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}, captions=captions)
+
+
+def latent_area(seen: Tensor) -> Tensor:
+    """Where any pixel of a latent cell is seen: bool [1+4k, 8h, 8w] to [1+k, h, w]."""
+    cells = reduce(seen.float(), "t (h p) (w q) -> t h w", "max", p=8, q=8)
+    return torch.cat([cells[:1], reduce(cells[1:], "(f r) h w -> f h w", "max", r=4)]) > 0
+
+
+def _control(codec: Codec, clip: Clip, seed: int) -> Tensor:
+    random = np.random.default_rng([seed, 3])
+    walks = clip.scene.things[0].kind == PUPPET
+    name = "pose" if walks and random.random() < POSES else str(random.choice(COLOURLESS))
+    return codec(CONTROLS[name](clip).astype(np.float32))

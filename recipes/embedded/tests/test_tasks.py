@@ -1,0 +1,117 @@
+"""Batches of portraits: one reference in front, a control that shows no colours or nothing, and turns."""
+
+from __future__ import annotations
+
+import base
+import pytest
+import tasks
+import torch
+from latents import CONDITIONS, REFERENCES, Latents
+from portraits import Portraits
+from tasks import Batch, in_turn, portrayed
+from text import Prompts, new_text_encoder
+
+CLIPS, CHANNELS, FRAMES, SIDE = 4, 16, 5, 2
+LENGTHS = ((40, 3), (6, 5))
+
+
+def randn(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).half()
+
+
+LATENTS = Latents(
+    video=randn(1, CHANNELS, FRAMES, SIDE, SIDE, seed=0),
+    inactive=randn(1, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=1),
+    reactive=randn(1, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=2),
+    mask=randn(1, CONDITIONS, 64, FRAMES, SIDE, SIDE, seed=3) > 0,
+    references=randn(1, REFERENCES, CHANNELS, 1, SIDE, SIDE, seed=4),
+    nothing=randn(CHANNELS, FRAMES, SIDE, SIDE, seed=5),
+    captions=[("", "")],
+    names=[["", "", "", ""]],
+    things=[1],
+)
+PORTRAITS = Portraits(
+    video=randn(CLIPS, CHANNELS, FRAMES, SIDE, SIDE, seed=6),
+    control=randn(CLIPS, CHANNELS, FRAMES, SIDE, SIDE, seed=7),
+    references=randn(CLIPS, CHANNELS, 1, SIDE, SIDE, seed=8),
+    area=randn(CLIPS, FRAMES, SIDE, SIDE, seed=9) > 0,
+    captions=[("a red ball on navy waves", "a ball on navy waves")] * CLIPS,
+)
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    monkeypatch.setattr(tasks, "PORTRAIT_LENGTHS", LENGTHS)
+    encoder = new_text_encoder(Prompts(PORTRAITS.captions).words)
+    return portrayed(PORTRAITS, LATENTS, encoder)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def number_of(latents):
+    """Which portrait a video [C, F, h, w] is of."""
+    return next(i for i, video in enumerate(PORTRAITS.video) if torch.equal(video[:, : latents.shape[1]], latents))
+
+
+def is_a_batch_of_portraits(batch):
+    clips, frames = LENGTHS[0]
+    assert batch.clean.shape == (clips, CHANNELS, 1 + frames, SIDE, SIDE)
+    assert batch.control.shape == (clips, 96, 1 + frames, SIDE, SIDE)
+    assert batch.area.shape == (clips, frames, SIDE, SIDE)
+    gray = LATENTS.nothing[:, :frames]
+    steered = 0
+    for clean, control, area in zip(batch.clean.half(), batch.control.half(), batch.area, strict=True):
+        number = number_of(clean[:, 1:])
+        reference = PORTRAITS.references[number]
+        assert torch.equal(clean[:, :1], reference)
+        assert torch.equal(control[:CHANNELS, :1], reference)
+        assert not control[CHANNELS:, 0].any()
+        assert torch.equal(control[:CHANNELS, 1:], gray)
+        assert (control[32:, 1:] == 1).all()
+        shown = torch.equal(control[CHANNELS:32, 1:], PORTRAITS.control[number, :, :frames])
+        assert shown or torch.equal(control[CHANNELS:32, 1:], gray)
+        steered += shown
+        assert torch.equal(area, PORTRAITS.area[number, :frames])
+    assert 0.4 < steered / clips < 0.9
+    assert batch.references == 1
+
+
+def test_portraits_are_given_their_own_reference(draw):
+    is_a_batch_of_portraits(draw(0, generator()))
+
+
+@pytest.mark.parametrize("wrong", ["references", "control", "area"])
+def test_what_belongs_to_another_clip_is_noticed(draw, wrong):
+    batch = draw(0, generator())
+    changed = {
+        "references": {"clean": torch.cat([batch.clean[:, :, :1].roll(1, 0), batch.clean[:, :, 1:]], dim=2)},
+        "control": {"control": batch.control.roll(1, 0)},
+        "area": {"area": ~batch.area},
+    }[wrong]
+    with pytest.raises(AssertionError):
+        is_a_batch_of_portraits(batch._replace(**changed))
+
+
+def test_steps_take_turns(draw):
+    other = Batch(*draw(1, generator())[:3], text=torch.zeros(6, 1, 4))
+    seen = []
+
+    def second(step, given):
+        seen.append(step)
+        return other
+
+    turns = in_turn(draw, draw, second)
+    lengths = [turns(step, generator()).clean.shape[2] - 1 for step in range(6)]
+    assert lengths == [3, 3, 5, 5, 5, 5]
+    assert seen == [0, 1]
+
+
+def test_the_error_in_an_area_is_its_mean_there():
+    made, target = torch.zeros(2, 3, 3, 2, 2), torch.ones(2, 3, 3, 2, 2)
+    target[:, :, 0] = 9.0
+    target[1, :, 2, 1, 1] = 3.0
+    area = torch.zeros(2, 2, 2, 2, dtype=torch.bool)
+    area[0, 0, 0, 0] = area[1, 1, 1, 1] = True
+    assert float(base.squared_within(made, target, area)) == pytest.approx((1 + 9) / 2)
