@@ -30,7 +30,6 @@ class Table:
         arms: columns.
         cases: rows, keys of `CASES`.
         seeds: of the noise, for each case and clip.
-        clips: of each case.
         frames: of a clip.
     """
 
@@ -39,7 +38,6 @@ class Table:
     arms: tuple[Arm, ...]
     cases: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
-    clips: int = 5
     frames: int = 81
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:

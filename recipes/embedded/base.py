@@ -55,7 +55,7 @@ def train_context(
     for generator in training:
         batch = draw(training.step, generator)
         clean, control, text = batch.clean.to(device), batch.control.to(device), batch.text.to(device)
-        sigma = draw_sigma(len(clean), generator, batch.shift).expand(-1, clean.shape[2]).to(device)
+        sigma = batch.sigma.expand(-1, clean.shape[2]).to(device)
         sample = noised(clean, sigma, generator)
         with torch.autocast(device, torch.bfloat16):
             made = flow(base, sample.latents, sigma, text, range(clean.shape[2]), path=path, control=control)
@@ -108,4 +108,4 @@ def squared(made: Tensor, target: Tensor) -> Tensor:
 def squared_within(made: Tensor, target: Tensor, area: Tensor) -> Tensor:
     """The same in an area [B, F, h, w] of the last F of the latent frames."""
     error = ((made - target) ** 2)[:, :, -area.shape[1] :].mean(dim=1)
-    return (error * area).sum() / area.sum()
+    return (error * area).sum() / area.sum().clamp(min=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from batches import SHIFT, Mix, draw_clips, draw_context, nothing
+from batches import Mix, draw_clips, draw_context, draw_sigma, nothing
 from latents import Latents
 from portraits import Portraits
 from text import Prompts, draw_captions
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
         control: control latents [B, 96, R+F, h, w].
         references: R.
         text: prompt embeddings [B, N, text_dim].
-        shift: of noise levels.
+        sigma: noise levels [B, 1].
         area: bool [B, F, h, w], where the error counts once more; None for nowhere.
     """
 
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     control: Tensor
     references: int
     text: Tensor
-    shift: float = SHIFT
+    sigma: Tensor
     area: Tensor | None = None
 
 
@@ -41,6 +41,9 @@ PORTRAIT_LENGTHS = ((60, 4), (24, 9), (11, 21))
 
 PORTRAIT_SHIFT = 5.0
 """Most noise levels are those where colours are decided."""
+
+PLACED = 0.85
+"""Noise level below which latents themselves show where a thing is."""
 
 PORTRAIT_BARE, PORTRAIT_CAPTIONS = 0.35, (0.05, 0.9, 0.05)
 """Share of portraits without control; shares of full captions, captions without appearance, and none."""
@@ -54,7 +57,8 @@ def mixed(latents: Latents, mix: Mix, encoder: nn.Module) -> Draw:
         clips, frames = draw_clips(latents, step, mix.lengths, generator)
         clean, control, references = draw_context(latents, clips, frames, mix, generator)
         captions = draw_captions(len(clips), mix.captions[references > 0], generator)
-        return Batch(clean, control, references, prompts.embed(encoder, clips, captions), mix.shift)
+        sigma = draw_sigma(len(clips), generator, mix.shift)
+        return Batch(clean, control, references, prompts.embed(encoder, clips, captions), sigma)
 
     return draw
 
@@ -63,7 +67,8 @@ def portrayed(portraits: Portraits, latents: Latents, encoder: nn.Module) -> Dra
     """Batches of portraits. Captions seldom name colours, and no control shows them: the reference alone does.
 
     A control says where the thing is even in full noise, so that there is something to be gained from knowing how it
-    looks.
+    looks; the error counts once more there. Without a control it does so only below `PLACED`, or things would be drawn
+    wherever they might be.
     """
     prompts = Prompts(portraits.captions)
 
@@ -77,13 +82,15 @@ def portrayed(portraits: Portraits, latents: Latents, encoder: nn.Module) -> Dra
         references = portraits.references[clips].float()
         rest = torch.zeros((len(clips), empty.shape[0] - references.shape[1], *references.shape[2:]))
         text = prompts.embed(encoder, clips, draw_captions(len(clips), PORTRAIT_CAPTIONS, generator))
+        sigma = draw_sigma(len(clips), generator, PORTRAIT_SHIFT)
+        placed = steered | (sigma[:, 0] < PLACED)
         return Batch(
             clean=torch.cat([references, portraits.video[clips, :, :frames].float()], dim=2),
             control=torch.cat([torch.cat([references, rest], dim=1), control], dim=2),
             references=1,
             text=text,
-            shift=PORTRAIT_SHIFT,
-            area=portraits.area[clips, :frames],
+            sigma=sigma,
+            area=portraits.area[clips, :frames] & placed[:, None, None, None],
         )
 
     return draw

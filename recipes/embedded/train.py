@@ -48,7 +48,7 @@ STEPS = {
     "context": 4400,
     "references": 2400,
     "likeness": 3000,
-    "resemblance": 2400,
+    "resemblance": 3000,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
     "causal_framepack": 1000,
@@ -59,8 +59,7 @@ STEPS = {
 ENCODED = ("latents", "sections", "portraits")
 STAGES = ("vae", *ENCODED, *list(STEPS)[1:], "export")
 CLIPS, LONG_CLIPS = 1500, 400
-TRAINING_SEED, VAE_SEED = 1_000_000, 100_000
-PORTRAIT_SEED = 2_000_000
+TRAINING_SEED, PORTRAIT_SEED, VAE_SEED = 1_000_000, 2_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
 
 SUBJECTS = {
@@ -180,7 +179,8 @@ class Recipe:
         shipped = (*FAMILY_FOLDER.rglob("*.safetensors"), *(student.file for student in made))
         files = {str(path.relative_to(ROOT)): path for path in shipped}
         data = (
-            f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}; causal_framepack: {LONG_CLIPS} longer"
+            f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}; portraits: as many of one thing, from "
+            f"seed {PORTRAIT_SEED}; causal_framepack: {LONG_CLIPS} longer"
         )
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
 

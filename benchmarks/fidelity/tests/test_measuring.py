@@ -12,6 +12,7 @@ import report
 import results
 import score_tables
 from arms import Arm
+from cases import CASES
 from questions import MAIN, STREAMS, TABLES, longlive
 from results import Job
 from run import jobs
@@ -44,7 +45,9 @@ def test_options_at_their_defaults_are_the_default_arm():
 def test_every_job_is_asked_for_once_and_clips_come_one_after_another():
     wanted = [job for job, _ in jobs(TABLES)]
     counts = Counter(job.clip for job in dict.fromkeys(wanted))
-    assert set(counts) == set(range(max(table.clips for table in TABLES)))
+    assert set(counts) == set(range(max(case.clips for case in CASES.values())))
+    for case in CASES.values():
+        assert {job.clip for job in wanted if job.case == case.name} == set(range(case.clips))
     clips = [job.clip for job in wanted]
     assert clips == sorted(clips)
     assert len(dict.fromkeys(wanted)) < len(wanted), "tables share arms"

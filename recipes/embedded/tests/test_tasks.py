@@ -8,7 +8,7 @@ import tasks
 import torch
 from latents import CONDITIONS, REFERENCES, Latents
 from portraits import Portraits
-from tasks import Batch, in_turn, portrayed
+from tasks import PLACED, Batch, in_turn, portrayed
 from text import Prompts, new_text_encoder
 
 CLIPS, CHANNELS, FRAMES, SIDE = 4, 16, 5, 2
@@ -62,7 +62,8 @@ def is_a_batch_of_portraits(batch):
     assert batch.area.shape == (clips, frames, SIDE, SIDE)
     gray = LATENTS.nothing[:, :frames]
     steered = 0
-    for clean, control, area in zip(batch.clean.half(), batch.control.half(), batch.area, strict=True):
+    everything = zip(batch.clean.half(), batch.control.half(), batch.area, batch.sigma, strict=True)
+    for clean, control, area, sigma in everything:
         number = number_of(clean[:, 1:])
         reference = PORTRAITS.references[number]
         assert torch.equal(clean[:, :1], reference)
@@ -73,8 +74,10 @@ def is_a_batch_of_portraits(batch):
         shown = torch.equal(control[CHANNELS:32, 1:], PORTRAITS.control[number, :, :frames])
         assert shown or torch.equal(control[CHANNELS:32, 1:], gray)
         steered += shown
-        assert torch.equal(area, PORTRAITS.area[number, :frames])
+        assert torch.equal(area, PORTRAITS.area[number, :frames] & (shown or sigma < PLACED))
     assert 0.4 < steered / clips < 0.9
+    assert batch.sigma.shape == (clips, 1)
+    assert 0.7 < batch.sigma.median() < 0.95
     assert batch.references == 1
 
 
@@ -95,7 +98,7 @@ def test_what_belongs_to_another_clip_is_noticed(draw, wrong):
 
 
 def test_steps_take_turns(draw):
-    other = Batch(*draw(1, generator())[:3], text=torch.zeros(6, 1, 4))
+    other = Batch(*draw(1, generator())[:3], text=torch.zeros(6, 1, 4), sigma=torch.ones(6, 1))
     seen = []
 
     def second(step, given):
