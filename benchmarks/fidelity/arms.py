@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,11 @@ class Arm:
         if self.kind == "batch":
             return _batch()(given, frames, seed)
         settings = tuple(sorted(self.settings.items()))
-        return stream(_pipeline(self.pipeline, settings), given, seed, frames, self.hints, self.controls)
+        pipeline = _pipeline(self.pipeline, settings)
+        acts = pipeline.parts.starts_from_video or given.source is not None or given.keyframes
+        if not self.hints and not acts and not self.controls:
+            return _prompted(self.pipeline, settings, given.prompt, seed, frames)
+        return stream(pipeline, given, seed, frames, self.hints, self.controls)
 
 
 def stream(
@@ -109,6 +113,12 @@ def stream(
 @cache
 def _pipeline(name: str, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
     return load_pipeline(name, settings=dict(settings), device="cpu", dtype="float32")
+
+
+@lru_cache(maxsize=64)
+def _prompted(name: str, settings: tuple[tuple[str, Any], ...], prompt: str, seed: int, frames: int) -> Array:
+    """What a prompt alone makes: the same for every control that is given and makes no hints."""
+    return stream(_pipeline(name, settings), Given(prompt), seed, frames)
 
 
 @cache
