@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from batches import LENGTHS, draw_clips, draw_sigma, noised
+from draws import Batch, Draw
 from latents import Latents
 from muon import Optimizers
 from network import flow
-from tasks import Batch, Draw
 from text import Prompts, draw_captions, new_text_encoder
 from torch import Tensor, nn
 from training import Training, cooled

@@ -23,6 +23,7 @@ from causal import copied, train_causal
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
 from distil import train_student
+from draws import Draw, in_turn, mixed, portrayed
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
 from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
 from network import compile_blocks
@@ -31,7 +32,6 @@ from pipelines import FRAMEPACK, students
 from portraits import load_portraits, write_portraits
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
 from sections import load_sections, write_sections
-from tasks import Draw, in_turn, mixed, portrayed
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae

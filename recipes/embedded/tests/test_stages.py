@@ -8,10 +8,10 @@ import base
 import batches
 import causal
 import distil
+import draws
 import packed
 import pixels
 import pytest
-import tasks
 import text
 import torch
 import training
@@ -19,13 +19,13 @@ import vae
 from base import new_base, new_context, train_base, train_context
 from causal import Window, train_causal
 from distil import train_student
+from draws import in_turn, mixed, portrayed
 from latents import CONDITIONS, REFERENCES, Latents
 from network import flow
 from packed import train_packed
 from pixels import Pool
 from portraits import Portraits
 from sections import COUNT, Sections
-from tasks import in_turn, mixed, portrayed
 from text import Prompts
 from vae import train_vae
 
@@ -86,7 +86,7 @@ def tiny(monkeypatch):
         monkeypatch.setattr(module, "FAMILY", TINY)
     monkeypatch.setattr(base, "FAMILY_CONTROL_LAYERS", TINY_CONTROL_LAYERS)
     monkeypatch.setattr(base, "LENGTHS", LENGTHS)
-    monkeypatch.setattr(tasks, "PORTRAIT_LENGTHS", LENGTHS)
+    monkeypatch.setattr(draws, "PORTRAIT_LENGTHS", LENGTHS)
     monkeypatch.setattr(causal, "CLIPS", 2)
     monkeypatch.setattr(distil, "CLIPS", 2)
     monkeypatch.setattr(packed, "CLIPS", 1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base
+import draws
 import pytest
-import tasks
 import torch
+from draws import PLACED, Batch, in_turn, portrayed
 from latents import CONDITIONS, REFERENCES, Latents
 from portraits import Portraits
-from tasks import PLACED, Batch, in_turn, portrayed
 from text import Prompts, new_text_encoder
 
 CLIPS, CHANNELS, FRAMES, SIDE = 4, 16, 5, 2
@@ -41,7 +41,7 @@ PORTRAITS = Portraits(
 
 @pytest.fixture
 def draw(monkeypatch):
-    monkeypatch.setattr(tasks, "PORTRAIT_LENGTHS", LENGTHS)
+    monkeypatch.setattr(draws, "PORTRAIT_LENGTHS", LENGTHS)
     encoder = new_text_encoder(Prompts(PORTRAITS.captions).words)
     return portrayed(PORTRAITS, LATENTS, encoder)
 
