@@ -10,6 +10,7 @@ from draws import Batch, Draw
 from latents import Latents
 from muon import Optimizers
 from network import flow
+from precision import autocast
 from text import Prompts, draw_captions, new_text_encoder
 from torch import Tensor, nn
 from training import Training, cooled
@@ -36,7 +37,7 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
         clean = latents.video[clips, :, :frames].float().to(device)
         sigma = draw_sigma(len(clips), generator).expand(-1, frames).to(device)
         sample = noised(clean, sigma, generator)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             made = flow(base, sample.latents, sigma, text, range(frames))
         loss = squared(made, sample.target)
         optimizers.step(loss, cooled(training.done))
@@ -57,7 +58,7 @@ def train_context(
         clean, control, text = batch.clean.to(device), batch.control.to(device), batch.text.to(device)
         sigma = batch.sigma.expand(-1, clean.shape[2]).to(device)
         sample = noised(clean, sigma, generator)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             made = flow(base, sample.latents, sigma, text, range(clean.shape[2]), path=path, control=control)
         loss = squared(made, sample.target)
         if batch.area is not None:

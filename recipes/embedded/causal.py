@@ -17,6 +17,7 @@ from batches import draw_sigma, noised
 from latents import Latents
 from muon import Optimizers
 from network import flow
+from precision import autocast
 from text import Prompts, draw_captions
 from torch import Tensor, nn
 from training import Training, cooled
@@ -120,7 +121,7 @@ def train_causal(
         sigma = draw_levels(window, generator).to(device)
         sample = noised(clean, sigma, generator)
         past = draw_past(window, clean, text, generator)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             made = streamed(model, past, sample.latents, sigma)
         loss = squared(made, sample.target)
         optimizers.step(loss, cooled(training.done))

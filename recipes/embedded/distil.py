@@ -18,6 +18,7 @@ from batches import noised
 from causal import CLIPS, FRAMES, Past, Window, copied, draw_captioned, draw_levels, draw_past, streamed
 from latents import Latents
 from muon import Optimizers
+from precision import autocast
 from sampling import guided
 from text import NO_CAPTION, Prompts
 from torch import Tensor, nn
@@ -76,20 +77,20 @@ def train_student(
         clean, text = draw_captioned(latents, prompts, encoder, generator, device)
         past = draw_past(window, clean, text, generator, firsts=FIRSTS if window.clean else 0.0)
         pulling = training.step >= WARM
-        with torch.set_grad_enabled(pulling), torch.autocast(device, torch.bfloat16):
+        with torch.set_grad_enabled(pulling), autocast(device):
             made = rolled_out(student, past, clean, sigmas, generator)
         sigma = (LEAST + (MOST - LEAST) * draw_levels(window, generator)).to(device)
         sample = noised(made.detach(), sigma, generator)
         judged = past if window.clean else past._replace(mask=None, positions=range(FRAMES))
         if pulling:
-            with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            with torch.no_grad(), autocast(device):
                 free = judged._replace(text=unprompted)
                 real = guided(*(streamed(teacher, each, sample.latents, sigma) for each in (judged, free)))
                 fake = streamed(critic, judged, sample.latents, sigma)
             pull = pulled(made.detach(), sample.latents, sigma, real, fake, window)
             pulls.step(squared(made, made.detach() - pull) / 2, cooled(training.done))
             training.note(pull=pull.abs().mean())
-        with torch.autocast(device, torch.bfloat16):
+        with autocast(device):
             loss = squared(streamed(critic, judged, sample.latents, sigma), sample.target)
         fits.step(loss, 1.0)
         training.note(critic=loss)

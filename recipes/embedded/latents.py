@@ -1,10 +1,7 @@
-"""Stage ``latents``: every clip with its conditions and references, encoded once, in shards that are never redone."""
+"""Stage ``latents``: every clip with its conditions and references, encoded once."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import numpy as np
 import torch
 from conditions import GRAY, Condition, draw_condition
 from diffusers import AutoencoderKLWan
-from safetensors.torch import load_file, save_file
+from precision import autocast
+from shards import load_shards
 from torch import Tensor
 from vae_parallel import encode
 
@@ -23,9 +21,6 @@ from vace_adapt.embedded.world.render import reference, render
 from vace_adapt.embedded.world.scene import FRAMES, SIZE, draw_scene
 
 Array = np.ndarray[Any, Any]
-
-SHARD = 20
-"""Clips in a file."""
 
 CONDITIONS, REFERENCES = 4, 3
 """Of each clip."""
@@ -67,7 +62,7 @@ class Codec:
         vae: the autoencoder.
         statistics: mean and deviation of each channel, or None while they are measured.
         device: where it runs.
-        fast: encode videos as a compiled graph in bfloat16, three times as fast on a CPU; latents are then off by about
+        fast: encode videos as a compiled graph, in bfloat16 where the device has it; latents are then off by about
             half a percent.
     """
 
@@ -96,7 +91,7 @@ class Codec:
     @torch.no_grad()
     def _encoded(self, frames: Array) -> Tensor:
         pixels = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.fast):
+        with autocast(self.device, enabled=self.fast):
             mean, _ = (self._video if len(frames) > 1 else encode)(self.vae, pixels)
         return ((mean[0].float() - self.mean) / self.deviation).half().cpu().contiguous()
 
@@ -108,28 +103,21 @@ def measure_statistics(vae: AutoencoderKLWan, clips: int, first_seed: int) -> tu
     return latents.float().mean(dim=(0, 2, 3, 4)), latents.float().std(dim=(0, 2, 3, 4))
 
 
-def write_shard(folder: Path, number: int, codec: Codec, first_seed: int) -> None:
-    """Encode the clips of one shard, unless it is there already."""
-    path = folder / f"shard_{number:04d}.safetensors"
-    if path.exists():
-        return
-    encoded = [_encode(codec, seed) for seed in range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)]
+def encode_clips(codec: Codec, seeds: range) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Clips with their conditions and references, as a shard has them."""
+    encoded = [_encode(codec, seed) for seed in seeds]
     tensors = {name: torch.stack([tensors[name] for tensors, _ in encoded]) for name in encoded[0][0]}
-    tensors["nothing"] = codec(np.full((FRAMES, SIZE, SIZE, 3), GRAY, np.float32))
-    unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata={"clips": json.dumps([words for _, words in encoded])})
-    os.replace(unfinished, path)
+    nothing = codec(np.full((FRAMES, SIZE, SIZE, 3), GRAY, np.float32))
+    return {**tensors, "nothing": nothing[None]}, [words for _, words in encoded]
 
 
 def load_latents(folder: Path) -> Latents:
     """Every shard that is there."""
-    paths = sorted(folder.glob("shard_*.safetensors"))
-    shards = [load_file(path) for path in paths]
-    words = [entry for path in paths for entry in _metadata(path)]
-    joined = {name: torch.cat([shard[name] for shard in shards]) for name in shards[0] if name != "nothing"}
+    tensors, words = load_shards(folder)
+    nothing = tensors.pop("nothing")[0]
     return Latents(
-        **joined,
-        nothing=shards[0]["nothing"],
+        **tensors,
+        nothing=nothing,
         captions=[(entry["caption"], entry["plain"]) for entry in words],
         names=[entry["names"] for entry in words],
         things=[entry["things"] for entry in words],
@@ -170,10 +158,3 @@ def _encode(codec: Codec, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]
         "things": len(things),
     }
     return tensors, words
-
-
-def _metadata(path: Path) -> Iterator[dict[str, Any]]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        yield from json.loads(file.metadata()["clips"])

@@ -15,6 +15,7 @@ from batches import draw_sigma, noised
 from causal import draw_history
 from diffusers import HeliosTransformer3DModel
 from muon import Optimizers
+from precision import autocast
 from sections import COUNT, Sections
 from text import Prompts, draw_captions
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def train_packed(
         clean, packed = draw_packed(sections.video[clips].float(), settings, generator)
         sigma = draw_sigma(len(clips), generator)
         sample = noised(clean, sigma.expand(-1, clean.shape[2]), generator)
-        with torch.autocast(device, torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        with autocast(device), sdpa_kernel(SDPBackend.MATH):
             given = Packed(*(each.to(device) for each in packed))
             made = denoiser(sample.latents.to(device), 1000 * sigma[:, 0].to(device), text, given, None)
         loss = squared(made.float(), sample.target.to(device))

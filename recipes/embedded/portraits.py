@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import reduce
-from latents import SHARD, Codec
-from safetensors import safe_open
-from safetensors.torch import save_file
+from latents import Codec
+from shards import load_shards
 from torch import Tensor
 
 from vace_adapt.embedded.world.captions import caption
@@ -49,12 +46,8 @@ class Portraits:
         return len(self.video)
 
 
-def write_portraits(folder: Path, number: int, codec: Codec, first_seed: int) -> None:
-    """Encode the clips of one shard, unless it is there already."""
-    path = folder / f"shard_{number:04d}.safetensors"
-    if path.exists():
-        return
-    seeds = range(first_seed + number * SHARD, first_seed + (number + 1) * SHARD)
+def encode_portraits(codec: Codec, seeds: range) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Clips of one thing, and their captions, as a shard has them."""
     clips = [render(draw_scene(seed, things=1)) for seed in seeds]
     tensors = {
         "video": torch.stack([codec(clip.frames.astype(np.float32)) for clip in clips]),
@@ -62,20 +55,13 @@ def write_portraits(folder: Path, number: int, codec: Codec, first_seed: int) ->
         "references": torch.stack([codec(reference(c.scene.things[0])[None].astype(np.float32)) for c in clips]),
         "area": torch.stack([latent_area(torch.from_numpy(clip.masks[0] > 0.5)) for clip in clips]),
     }
-    captions = [(caption(clip.scene), caption(clip.scene, appearance=False)) for clip in clips]
-    unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata={"captions": json.dumps(captions)})
-    os.replace(unfinished, path)
+    return tensors, [(caption(clip.scene), caption(clip.scene, appearance=False)) for clip in clips]
 
 
 def load_portraits(folder: Path) -> Portraits:
     """Every shard that is there."""
-    shards, captions = [], []
-    for path in sorted(folder.glob("shard_*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shards.append({name: file.get_tensor(name) for name in ("video", "control", "references", "area")})
-            captions += [(full, plain) for full, plain in json.loads(file.metadata()["captions"])]
-    return Portraits(**{name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}, captions=captions)
+    tensors, said = load_shards(folder)
+    return Portraits(**tensors, captions=[(full, plain) for full, plain in said])
 
 
 def latent_area(seen: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from network import flow
+from precision import autocast
 from torch import Tensor
 
 from vace_adapt.context.blocks import ContextPath
@@ -46,7 +47,7 @@ def sample(
     latents, frames = noise, noise.shape[2]
     for now, later in pairwise((SHIFT * level / (1 + (SHIFT - 1) * level)).tolist()):
         sigma = torch.full((len(noise), frames), now, device=noise.device)
-        with torch.autocast(noise.device.type, torch.bfloat16):
+        with autocast(noise.device.type):
             made = guided(
                 *(
                     flow(base, latents, sigma, each, range(frames), path=path, control=control)

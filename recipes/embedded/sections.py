@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from latents import SHARD, Codec
-from safetensors import safe_open
-from safetensors.torch import save_file
+from latents import Codec
+from shards import load_shards
 from torch import Tensor
 
 from vace_adapt.embedded.world.captions import caption
@@ -38,34 +35,22 @@ class Sections:
         return len(self.video)
 
 
-def write_sections(folder: Path, number: int, codec: Codec, first_seed: int, latents: int) -> None:
-    """Encode the clips of one shard, unless it is there already.
+def encode_sections(codec: Codec, seeds: range, latents: int) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Clips, and their captions, as a shard has them.
 
     Args:
-        folder: where shards lie.
-        number: of the shard.
         codec: the trained autoencoder.
-        first_seed: of all shards.
+        seeds: of the clips.
         latents: latent frames of a section.
     """
-    path = folder / f"shard_{number:04d}.safetensors"
-    if path.exists():
-        return
     frames = 4 * latents - 3
-    clips = [render(draw_scene(first_seed + number * SHARD + i, COUNT * frames)) for i in range(SHARD)]
+    clips = [render(draw_scene(seed, COUNT * frames)) for seed in seeds]
     parts = [[codec(part.astype(np.float32)) for part in np.split(clip.frames, COUNT)] for clip in clips]
     video = torch.stack([torch.cat(own, dim=1) for own in parts])
-    captions = [(caption(clip.scene), caption(clip.scene, appearance=False)) for clip in clips]
-    unfinished = path.with_suffix(".unfinished")
-    save_file({"video": video}, unfinished, metadata={"captions": json.dumps(captions)})
-    os.replace(unfinished, path)
+    return {"video": video}, [(caption(clip.scene), caption(clip.scene, appearance=False)) for clip in clips]
 
 
 def load_sections(folder: Path) -> Sections:
     """Every shard that is there."""
-    video, captions = [], []
-    for path in sorted(folder.glob("shard_*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            video.append(file.get_tensor("video"))
-            captions += [(full, plain) for full, plain in json.loads(file.metadata()["captions"])]
-    return Sections(torch.cat(video), captions)
+    tensors, said = load_shards(folder)
+    return Sections(tensors["video"], [(full, plain) for full, plain in said])

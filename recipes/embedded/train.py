@@ -13,8 +13,9 @@ import argparse
 import multiprocessing
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from base import new_base, new_context, train_base, train_context
@@ -25,13 +26,14 @@ from diffusers import AutoencoderKLWan
 from distil import train_student
 from draws import Draw, in_turn, mixed, portrayed
 from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
-from latents import SHARD, Codec, Latents, load_latents, measure_statistics, write_shard
+from latents import Codec, Latents, encode_clips, load_latents, measure_statistics
 from network import compile_blocks
 from packed import packing, train_packed
 from pipelines import FRAMEPACK, students
-from portraits import load_portraits, write_portraits
+from portraits import encode_portraits, load_portraits
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
-from sections import load_sections, write_sections
+from sections import encode_sections, load_sections
+from shards import SHARD, write_shard
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
@@ -108,13 +110,14 @@ class Recipe:
         vae_sheet(self._sampler(), self.folder / "vae.png")
 
     def latents(self) -> None:
-        self._encode("latents", self._write, self.clips)
+        self._encode("latents", encode_clips, TRAINING_SEED, self.clips)
 
     def sections(self) -> None:
-        self._encode("sections", self._write_sections, min(self.clips, LONG_CLIPS))
+        encode = partial(encode_sections, latents=FRAMEPACK.settings.chunk_latents)
+        self._encode("sections", encode, TRAINING_SEED, min(self.clips, LONG_CLIPS))
 
     def portraits(self) -> None:
-        self._encode("portraits", self._write_portraits, self.clips)
+        self._encode("portraits", encode_portraits, PORTRAIT_SEED, self.clips)
 
     def base(self) -> None:
         base, encoder = train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
@@ -189,28 +192,13 @@ class Recipe:
     def _run(self, stage: str) -> tuple[Path, int]:
         return self.folder / stage, self.steps[stage]
 
-    def _encode(self, name: str, write: Callable[[int], int], clips: int) -> None:
+    def _encode(self, name: str, encode: Callable[..., Any], first_seed: int, clips: int) -> None:
         """Shards of clips, each in a process."""
         (self.folder / name).mkdir(parents=True, exist_ok=True)
+        write = partial(_write, self.folder, self.device, name, encode, first_seed)
         with multiprocessing.get_context("spawn").Pool(self.workers) as pool:
             for number in pool.imap(write, range(-(-clips // SHARD))):
                 print(f"{name} {(number + 1) * SHARD}/{clips}", flush=True)
-
-    def _write_sections(self, number: int) -> int:
-        torch.set_num_threads(1)
-        codec, latents = _codec(self.folder, self.device), FRAMEPACK.settings.chunk_latents
-        write_sections(self.folder / "sections", number, codec, TRAINING_SEED, latents)
-        return number
-
-    def _write_portraits(self, number: int) -> int:
-        torch.set_num_threads(1)
-        write_portraits(self.folder / "portraits", number, _codec(self.folder, self.device), PORTRAIT_SEED)
-        return number
-
-    def _write(self, number: int) -> int:
-        torch.set_num_threads(1)
-        write_shard(self.folder / "latents", number, _codec(self.folder, self.device), TRAINING_SEED)
-        return number
 
     def _sampler(self) -> Sampler:
         return Sampler(_vae(self.folder), _statistics(self.folder))
@@ -241,6 +229,13 @@ class Recipe:
 
     def _state(self, stage: str) -> dict[str, dict[str, torch.Tensor]]:
         return _parts(self.folder / stage)
+
+
+def _write(folder: Path, device: str, name: str, encode: Callable[..., Any], first_seed: int, number: int) -> int:
+    """One shard of a stage, in a process of its own."""
+    torch.set_num_threads(1)
+    write_shard(folder / name, number, partial(encode, _codec(folder, device)), first_seed)
+    return number
 
 
 @cache

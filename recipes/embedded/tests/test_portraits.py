@@ -1,13 +1,17 @@
-"""Encoded portraits: each with its own reference, control and area, and shards that are never redone."""
+"""Encoded portraits: each with its own reference, control and area."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import portraits
 import pytest
+import shards
 import torch
 from latents import Codec
-from portraits import COLOURLESS, latent_area, load_portraits, write_portraits
+from portraits import COLOURLESS, encode_portraits, latent_area, load_portraits
+from shards import write_shard
 
 from vace_adapt.embedded.tiny import tiny_vae
 from vace_adapt.embedded.world.captions import caption
@@ -26,10 +30,10 @@ def codec():
 
 @pytest.fixture
 def folder(tmp_path, codec, monkeypatch):
-    monkeypatch.setattr(portraits, "SHARD", 3)
+    monkeypatch.setattr(shards, "SHARD", 3)
     monkeypatch.setattr(portraits, "draw_scene", lambda seed, things: draw_scene(seed, FRAMES, things=things))
     for number in range(2):
-        write_portraits(tmp_path, number, codec, SEED)
+        write_shard(tmp_path, number, partial(encode_portraits, codec), SEED)
     return tmp_path
 
 
@@ -49,14 +53,6 @@ def test_shards_hold_the_clips_of_their_seeds(folder, codec):
 
 def test_no_control_shows_colours():
     assert set(COLOURLESS) == set(CONTROLS) - {"gray", "pose"}
-
-
-def test_a_shard_is_made_once(folder, codec):
-    path = folder / "shard_0000.safetensors"
-    path.write_bytes(b"there")
-    write_portraits(folder, 0, codec, SEED)
-    assert path.read_bytes() == b"there"
-    assert not list(folder.glob("*.unfinished"))
 
 
 def test_the_area_covers_every_cell_that_is_seen():

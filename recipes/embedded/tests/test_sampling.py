@@ -4,6 +4,7 @@ import pytest
 import torch
 from base import new_context
 from network import flow
+from precision import autocast
 from sampling import sample
 
 from vace_adapt.embedded.family import FAMILY
@@ -29,7 +30,7 @@ def test_two_steps_by_hand(models, references):
     noise, control = randn(1, 16, frames, 4, 4), randn(1, 96, frames, 4, 4)
 
     def velocity(latents, sigma):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast("cpu"):
             levels = torch.full((1, frames), sigma)
             prompted, free = (
                 flow(base, latents, levels, each, range(frames), path=path, control=control)
