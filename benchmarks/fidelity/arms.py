@@ -32,7 +32,7 @@ class Arm:
         hints: False runs a stream without hints.
         pipeline: of a stream.
         settings: of that pipeline.
-        controls: options of the stream.
+        controls: options of the stream; of batch VACE, where it departs from VACE's own rules.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Arm:
     def key(self) -> str:
         """The same for arms that generate the same, whatever table they stand in: by every option as it is in force."""
         if self.kind != "stream":
-            return self.kind
+            return " ".join([self.kind, *(f"{name}={value}" for name, value in sorted(self.controls.items()))])
         settings = hooks(self.pipeline).settings_type()(name=self.pipeline, **self.settings).model_dump(mode="json")
         controls = ControlSettings(**self.controls).model_dump(mode="json")
         options = json.dumps([self.pipeline, self.hints, settings, controls], sort_keys=True)
@@ -70,7 +70,7 @@ class Arm:
         if self.kind == "codec":
             return _batch().through_codec(case.clip(number, frames).frames)
         if self.kind == "batch":
-            return _batch()(given, frames, seed)
+            return _batch()(given, frames, seed, **self.controls)
         settings = tuple(sorted(self.settings.items()))
         pipeline = _pipeline(self.pipeline, settings)
         acts = pipeline.parts.starts_from_video or given.source is not None or given.keyframes

@@ -44,11 +44,13 @@ class BatchVace:
         self.mean, self.deviation = mean.view(1, -1, 1, 1, 1), deviation.view(1, -1, 1, 1, 1)
 
     @torch.no_grad()
-    def __call__(self, given: Given, frames: int, seed: int) -> Array:
-        """A clip: uint8 [T, 64, 64, 3]."""
-        video, mask = vace_inputs(given, frames)
-        control = torch.cat([self._encode(np.where(mask[..., None], 127.5, video)),
-                             self._encode(np.where(mask[..., None], video, 127.5)), pack(mask)], dim=1)  # fmt: skip
+    def __call__(
+        self, given: Given, frames: int, seed: int, mask_time: str = "nearest", anchor: str = "frame"
+    ) -> Array:
+        """A clip: uint8 [T, 64, 64, 3]. The last two are `pack`'s and `vace_inputs`'."""
+        video, mask = vace_inputs(given, frames, anchor)
+        kept, fresh = (self._encode(np.where(where[..., None], 127.5, video)) for where in (mask, ~mask))
+        control = torch.cat([kept, fresh, pack(mask, mask_time)], dim=1)
         for reference in reversed(given.references):
             latent = self._encode(reference[None].astype(np.float32))
             control = torch.cat([torch.cat([latent, torch.zeros_like(control[:, 16:, :1])], dim=1), control], dim=2)
@@ -78,22 +80,33 @@ class BatchVace:
         return ((pixels.permute(1, 2, 3, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
 
 
-def vace_inputs(given: Given, frames: int) -> tuple[Array, Array]:
-    """Frames float [T, 64, 64, 3], gray where nothing is given, and the mask bool [T, 64, 64], True = generate."""
+def vace_inputs(given: Given, frames: int, anchor: str = "frame") -> tuple[Array, Array]:
+    """Frames float [T, 64, 64, 3], gray where nothing is given, and the mask bool [T, 64, 64], True = generate.
+
+    A key picture stands alone, as in VACE, or with ``anchor="group"`` fills the frames of its latent, as in a stream.
+    """
     video = np.full((frames, 64, 64, 3), 127.5) if given.control is None else given.control.astype(np.float64)
     mask = np.ones((frames, 64, 64), bool)
     if given.source is not None and given.mask is not None:
         mask = given.mask > 127
         video = np.where(mask[..., None], video, given.source)
-    for pictures, at in given.keyframes:
+    for pictures, at in map(_filling, given.keyframes) if anchor == "group" else given.keyframes:
         video[at : at + len(pictures)] = pictures
         mask[at : at + len(pictures)] = False
     return video, mask
 
 
-def pack(mask: Array) -> Tensor:
-    """The mask's 64 channels, [1, 64, F, 8, 8]."""
+def pack(mask: Array, mask_time: str = "nearest") -> Tensor:
+    """The mask's 64 channels, [1, 64, F, 8, 8], sampled in time as in VACE, or ``"group"``: each latent's own."""
     pixels = torch.from_numpy(mask.astype(np.float32))
     channels = rearrange(pixels, "t (h p) (w q) -> (p q) t h w", p=8, q=8)
     latents = (len(mask) + 3) // 4
+    if mask_time == "group":
+        return channels[None, :, [0, *range(3, len(mask), 4)]]
     return F.interpolate(channels[None], size=(latents, *channels.shape[2:]), mode="nearest-exact")
+
+
+def _filling(key: tuple[Array, int]) -> tuple[Array, int]:
+    """One picture in every frame of the latent that it lies in."""
+    (picture,), at = key
+    return (np.stack([picture] * 4), at - (at - 1) % 4) if at else key

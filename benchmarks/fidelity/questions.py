@@ -143,6 +143,16 @@ TABLES = (
         ("inpaint, kept", "outpaint, kept", "first frame", "last frame", "first and last frame"),
     ),
     Table(
+        "batch masks",
+        "Why does batch VACE keep key frames worse than streams do? Its own rules for them, and those of the streams.",
+        (
+            BATCH,
+            Arm("masks by group", kind="batch", controls={"mask_time": "group"}),
+            Arm("and pictures by group", kind="batch", controls={"mask_time": "group", "anchor": "group"}),
+        ),
+        ("first frame", "last frame", "first and last frame"),
+    ),
+    Table(
         "nothing given",
         "Should a chunk for which nothing is given run under VACE's 'nothing', or bare?",
         tuple(longlive(idle, idle=idle) for idle in ("bare", "nothing")),
