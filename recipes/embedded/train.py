@@ -5,6 +5,10 @@ of memory, a distil_NAME for each pipeline that gets a student of few steps, exp
 at any point; nothing is fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the
 states.
 ``export`` writes the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
+
+A further pipeline needs its window in ``pipelines.py``, its steps below, and some hours: ``shipped`` makes the states
+of vae, base and resemblance from the packages; then latents, causal_NAME, distil_NAME, and student_NAME, which writes
+its file.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from portraits import encode_portraits, load_portraits
 from samples import Sampler, base_sheet, context_sheet, vae_sheet
 from sections import encode_sections, load_sections
 from shards import SHARD, write_shard
+from shipped import begin_at
 from text import Prompts
 from torch import nn
 from vae import new_vae, train_vae
@@ -60,6 +65,9 @@ STEPS = {
 }
 ENCODED = ("latents", "sections", "portraits")
 STAGES = ("vae", *ENCODED, *list(STEPS)[1:], "export")
+ALONE = ("shipped", *(f"student_{name}" for name in (*STUDENTS, "framepack")))
+"""Stages that training everything does not need."""
+
 CLIPS, LONG_CLIPS = 1500, 400
 TRAINING_SEED, PORTRAIT_SEED, VAE_SEED = 1_000_000, 2_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
@@ -101,6 +109,9 @@ class Recipe:
         """One of `STAGES`."""
         kind, _, name = stage.partition("_")
         getattr(self, kind)(*([name] if name else []))
+
+    def shipped(self) -> None:
+        begin_at(FAMILY_FOLDER, self.folder)
 
     def vae(self) -> None:
         train_vae(self.folder / "vae", self.steps["vae"], first_seed=VAE_SEED, device=self.device)
@@ -163,17 +174,23 @@ class Recipe:
         window, sigmas = student.window, student.sigmas
         train_student(folder, steps, self._latents(), teacher, start, encoder, window, sigmas, self.device)
 
+    def student(self, name: str) -> None:
+        base, _ = self._base()
+        if name != "framepack":
+            student, trained = STUDENTS[name], self._trained(base, f"distil_{name}", "student")
+            export_student(base, trained, student.share, student.file)
+            return
+        pooled, packed = packing(base, FAMILY), packing(base, FAMILY)
+        packed.load_state_dict(self._state("causal_framepack")["model"])
+        export_student(pooled, packed, FRAMEPACK.share, FRAMEPACK.file)
+
     def export(self) -> None:
         base, encoder = self._base()
         export_vae(_vae(self.folder), _statistics(self.folder), FAMILY_FOLDER)
         export_text_encoder(encoder, FAMILY_FOLDER)
         export_transformer(base, self._context(base), FAMILY_FOLDER)
-        for name, student in STUDENTS.items():
-            trained = self._trained(base, f"distil_{name}", "student")
-            export_student(base, trained, student.share, student.file)
-        pooled, packed = packing(base, FAMILY), packing(base, FAMILY)
-        packed.load_state_dict(self._state("causal_framepack")["model"])
-        export_student(pooled, packed, FRAMEPACK.share, FRAMEPACK.file)
+        for name in (*STUDENTS, "framepack"):
+            self.student(name)
         draw_curves(self.folder)
         PICTURES.mkdir(parents=True, exist_ok=True)
         for name in ("vae", "base", "context", "losses"):
@@ -265,7 +282,7 @@ def _parts(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 def main() -> None:
     """Run the stages that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=(*STAGES, "all"))
+    parser.add_argument("stage", choices=(*STAGES, *ALONE, "all"))
     parser.add_argument("--folder", type=Path, default=Path("outputs/family"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -276,7 +293,7 @@ def main() -> None:
     steps = STEPS if given.steps is None else {**STEPS, given.stage: given.steps}
     recipe = Recipe(given.folder, given.device, steps, given.clips, given.threads)
     for stage in STAGES if given.stage == "all" else (given.stage,):
-        if stage not in ("vae", *ENCODED):
+        if stage not in ("vae", *ENCODED, *ALONE):
             compile_blocks()
         recipe.run(stage)
 

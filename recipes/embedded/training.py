@@ -88,6 +88,8 @@ class Training:
         if not path.exists():
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if "record" not in state:
+            raise SystemExit(f"{path} was made of what ships, and cannot go on: give --folder another folder")
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         record = state["record"]
@@ -98,6 +100,12 @@ class Training:
         newest = {name: sum(values[-50:]) / len(values[-50:]) for name, values in self.losses.items()}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in newest.items())
         print(f"{self.folder.name} {self.step}/{self.steps}  {shown}  {left / 60:.1f} min left", flush=True)
+
+
+def save_parts(folder: Path, parts: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write a state that other stages can begin from, without what its own stage needs to go on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "state.pt", lambda path: torch.save({"parts": parts}, path))
 
 
 def cooled(done: float, *, warm: float = 0.01, flat: float = 0.5) -> float:
