@@ -48,6 +48,8 @@ from vace_adapt.embedded.family import FAMILY, FAMILY_FOLDER
 from vace_adapt.models.causal_wan import CausalWan
 
 STUDENTS = students()
+PIPELINES = (*STUDENTS, "framepack")
+"""Everything that gets a student."""
 
 STEPS = {
     "vae": 5200,
@@ -65,7 +67,7 @@ STEPS = {
 }
 ENCODED = ("latents", "sections", "portraits")
 STAGES = ("vae", *ENCODED, *list(STEPS)[1:], "export")
-ALONE = ("shipped", *(f"student_{name}" for name in (*STUDENTS, "framepack")))
+ALONE = ("shipped", *(f"student_{name}" for name in PIPELINES))
 """Stages that training everything does not need."""
 
 CLIPS, LONG_CLIPS = 1500, 400
@@ -189,7 +191,7 @@ class Recipe:
         export_vae(_vae(self.folder), _statistics(self.folder), FAMILY_FOLDER)
         export_text_encoder(encoder, FAMILY_FOLDER)
         export_transformer(base, self._context(base), FAMILY_FOLDER)
-        for name in (*STUDENTS, "framepack"):
+        for name in PIPELINES:
             self.student(name)
         draw_curves(self.folder)
         PICTURES.mkdir(parents=True, exist_ok=True)
