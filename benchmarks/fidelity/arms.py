@@ -54,8 +54,8 @@ class Arm:
 
     @property
     def weights(self) -> str:
-        """Hash of what it runs on."""
-        return weights_hash(self.pipeline or None)
+        """Hash of what it runs on: without hints, the truth and the codec do not depend on the context blocks."""
+        return weights_hash(self.pipeline or None, context=self.hints and self.kind in ("batch", "stream"))
 
     def __call__(self, case: Case, number: int, seed: int, frames: int = 81) -> float:
         """The score of a case on one clip."""

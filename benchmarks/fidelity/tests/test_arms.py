@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import arms
 import numpy as np
 import pytest
+import students
 from arms import Arm, stream
 from cases import CASES
+from safetensors.torch import load_file, save_file
 
 FRAMES = 21
 
@@ -50,3 +54,30 @@ def test_only_what_the_prompt_alone_makes_is_remembered():
         given = CASES[case].give(CASES[case].clip(0, FRAMES))
         Arm("", hints=False, pipeline=name).frames(CASES[case], given, 0, 0, FRAMES)
         assert arms._prompted.cache_info().currsize == remembered
+
+
+ARMS = {
+    "batch": Arm("", kind="batch"),
+    "stream": Arm("", pipeline="longlive"),
+    "no hints": Arm("", hints=False, pipeline="longlive"),
+    "codec": Arm("", kind="codec"),
+    "chance": Arm("", kind="chance"),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [("vace_blocks.0.proj_in.weight", {"batch", "stream"}), ("blocks.0.attn1.to_q.weight", set(ARMS))],
+)
+def test_only_what_the_context_blocks_act_on_is_measured_again_with_them(changed, again, tmp_path, monkeypatch):
+    before = {name: arm.weights for name, arm in ARMS.items()}
+    shutil.copytree(students.FAMILY_FOLDER, tmp_path / "family")
+    file = tmp_path / "family" / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    tensors[changed] = tensors[changed] + 1
+    save_file(tensors, file)
+    monkeypatch.setattr(students, "FAMILY_FOLDER", tmp_path / "family")
+    students.weights_hash.cache_clear()
+    after = {name: arm.weights for name, arm in ARMS.items()}
+    students.weights_hash.cache_clear()
+    assert {name for name in ARMS if before[name] != after[name]} == again
