@@ -59,7 +59,7 @@ STEPS = {
     "references": 2400,
     "likeness": 3000,
     "resemblance": 3000,
-    "settling": 1600,
+    "settling": 1050,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
     "causal_framepack": 1000,
