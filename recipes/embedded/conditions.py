@@ -6,7 +6,6 @@ of the gray, a kept frame of an extension stands alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,7 @@ Array = np.ndarray[Any, Any]
 
 GRAY = 127.5
 
-Families = Mapping[str, float]
-"""Task families and their shares."""
-
-FAMILIES: Families = {
+FAMILIES = {
     "control": 0.46,
     "inpaint": 0.12,
     "outpaint": 0.09,
@@ -33,17 +29,7 @@ FAMILIES: Families = {
     "outpaint+extension": 0.03,
     "control+control": 0.03,
 }
-"""All of VACE's."""
-
-EDITS: Families = {
-    "extension": 0.42,
-    "inpaint": 0.22,
-    "control": 0.12,
-    "outpaint": 0.08,
-    "inpaint+control": 0.08,
-    "extension+control": 0.08,
-}
-"""Those that keep something, above all."""
+"""Task families and their shares."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +47,9 @@ class Condition:
     mask: Array
 
 
-def draw_condition(clip: Clip, random: Any, families: Families = FAMILIES) -> Condition:
-    """A task of any of some families for a clip."""
-    family = str(random.choice(list(families), p=np.array(list(families.values())) / sum(families.values())))
+def draw_condition(clip: Clip, random: Any) -> Condition:
+    """A task of any family for a clip."""
+    family = str(random.choice(list(FAMILIES), p=np.array(list(FAMILIES.values())) / sum(FAMILIES.values())))
     parts = family.split("+")
     name, control = _control(clip, random) if "control" in parts else ("", None)
     if family == "control+control":
