@@ -153,6 +153,12 @@ TABLES = (
         ("first frame", "last frame", "first and last frame"),
     ),
     Table(
+        "section key frames",
+        "Why does framepack keep a key frame in the midst of a section worse than others do? Stronger hints.",
+        tuple(of("framepack", f"{scale:g}", scale={"control": scale, "references": scale}) for scale in (1, 1.5, 2)),
+        ("first frame", "last frame", "first and last frame"),
+    ),
+    Table(
         "nothing given",
         "Should a chunk for which nothing is given run under VACE's 'nothing', or bare?",
         tuple(longlive(idle, idle=idle) for idle in ("bare", "nothing")),

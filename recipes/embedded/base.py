@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from batches import LENGTHS, draw_clips, draw_sigma, noised
-from draws import Batch, Draw
+from draws import Draw
 from latents import Latents
 from muon import Optimizers
 from network import flow
@@ -46,9 +46,16 @@ def train_base(folder: Path, steps: int, latents: Latents, device: str = "cpu") 
 
 
 def train_context(
-    folder: Path, steps: int, seed: int, draw: Draw, base: CausalWan, path: ContextPath, device: str = "cpu"
+    folder: Path,
+    steps: int,
+    seed: int,
+    draw: Draw,
+    base: CausalWan,
+    path: ContextPath,
+    device: str = "cpu",
+    rate: float = 1.0,
 ) -> ContextPath:
-    """Train, or go on training, context blocks. The base does not change."""
+    """Train, or go on training, context blocks, at a share of the learning rates. The base does not change."""
     base.requires_grad_(False).to(device)
     path.requires_grad_(True).to(device)
     optimizers = Optimizers([path], MUON, ADAM)
@@ -63,16 +70,9 @@ def train_context(
         loss = squared(made, sample.target)
         if batch.area is not None:
             loss = loss + squared_within(made, sample.target, batch.area.to(device))
-        optimizers.step(loss, cooled(training.done))
-        training.note(**{_kind(batch): loss})
+        optimizers.step(loss, rate * cooled(training.done))
+        training.note(**{batch.kind: loss})
     return path.eval()
-
-
-def _kind(batch: Batch) -> str:
-    """Under which name losses of such batches are kept."""
-    if batch.area is not None:
-        return "portraits"
-    return "with_references" if batch.references else "loss"
 
 
 def new_base(words: int) -> tuple[CausalWan, nn.Module]:

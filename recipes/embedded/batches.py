@@ -27,6 +27,7 @@ class Mix:
         captions: shares of full captions, captions without appearance, and none: in steps without and with references.
         lengths: as `LENGTHS`.
         shift: as `SHIFT`.
+        minor: whether the error counts once more in the smaller part of what is kept and what is made.
     """
 
     references: tuple[float, ...]
@@ -34,6 +35,7 @@ class Mix:
     captions: tuple[tuple[float, float, float], tuple[float, float, float]]
     lengths: tuple[tuple[int, int], ...] = LENGTHS
     shift: float = SHIFT
+    minor: bool = False
 
 
 EVERYTHING = Mix((0.55, 0.27, 0.12, 0.06), (0.1, 0.45), ((0.6, 0.3, 0.1), (0.3, 0.6, 0.1)))
@@ -44,6 +46,10 @@ LOOKS = Mix((0.15, 0.55, 0.2, 0.1), (0.1, 0.8), ((0.6, 0.3, 0.1), (0.05, 0.9, 0.
 
 LIKENESS = replace(LOOKS, lengths=((60, 4), (24, 9)), shift=5.0)
 """The same with more things in a step, and at noise levels where their looks are decided."""
+
+
+KEPT = Mix((0.6, 0.4, 0.0, 0.0), (0.05, 0.35), EVERYTHING.captions, lengths=((14, 21),), minor=True)
+"""Whole clips: one that is cut has lost what was given at its end."""
 
 
 class Noised(NamedTuple):
@@ -79,27 +85,38 @@ def noised(clean: Tensor, sigma: Tensor, generator: torch.Generator) -> Noised:
     return Noised((1 - level) * clean + level * noise, noise - clean)
 
 
-def draw_context(
-    latents: Latents, clips: Tensor, frames: int, mix: Mix, generator: torch.Generator
-) -> tuple[Tensor, Tensor, int]:
+class Context(NamedTuple):
     """What VACE is given for a batch.
 
-    Returns:
-        Clean latents [B, C, R+F, h, w] and control latents [B, 96, R+F, h, w], references in front, and R.
+    Attributes:
+        clean: latents [B, C, R+F, h, w], references in front.
+        control: control latents [B, 96, R+F, h, w].
+        minor: bool [B, F, h, w], `Latents.minor` of what is given.
+        references: R.
     """
+
+    clean: Tensor
+    control: Tensor
+    minor: Tensor
+    references: int
+
+
+def draw_context(latents: Latents, clips: Tensor, frames: int, mix: Mix, generator: torch.Generator) -> Context:
+    """One condition of each clip, or none, and as many references for all."""
     count = int(torch.multinomial(torch.tensor(mix.references), 1, generator=generator))
     chosen = torch.randint(CONDITIONS, clips.shape, generator=generator)
     bare = torch.rand(clips.shape, generator=generator) < mix.bare[count > 0]
     control = control_latents(latents, clips, chosen, frames)
     control[bare] = nothing(latents, frames)
+    minor = latents.minor[clips, chosen, :frames] & ~bare[:, None, None, None]
     clean = latents.video[clips, :, :frames].float()
     if not count:
-        return clean, control, 0
+        return Context(clean, control, minor, 0)
     places = torch.rand((len(clips), 3), generator=generator).argsort(dim=1)[:, :count]
     references = latents.references[clips[:, None], places].float().squeeze(3).transpose(1, 2)
     rest = torch.zeros((len(clips), 96 - references.shape[1], *references.shape[2:]))
     in_front = torch.cat([references, rest], dim=1)
-    return torch.cat([references, clean], dim=2), torch.cat([in_front, control], dim=2), count
+    return Context(torch.cat([references, clean], dim=2), torch.cat([in_front, control], dim=2), minor, count)
 
 
 def control_latents(latents: Latents, clips: Tensor, chosen: Tensor, frames: int) -> Tensor:

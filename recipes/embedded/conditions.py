@@ -6,6 +6,7 @@ of the gray, a kept frame of an extension stands alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,10 @@ Array = np.ndarray[Any, Any]
 
 GRAY = 127.5
 
-FAMILIES = {
+Families = Mapping[str, float]
+"""Task families and their shares."""
+
+FAMILIES: Families = {
     "control": 0.46,
     "inpaint": 0.12,
     "outpaint": 0.09,
@@ -29,7 +33,17 @@ FAMILIES = {
     "outpaint+extension": 0.03,
     "control+control": 0.03,
 }
-"""Task families and their shares."""
+"""All of VACE's."""
+
+EDITS: Families = {
+    "extension": 0.42,
+    "inpaint": 0.22,
+    "control": 0.12,
+    "outpaint": 0.08,
+    "inpaint+control": 0.08,
+    "extension+control": 0.08,
+}
+"""Those that keep something, above all."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +61,9 @@ class Condition:
     mask: Array
 
 
-def draw_condition(clip: Clip, random: Any) -> Condition:
-    """A task of any family for a clip."""
-    family = str(random.choice(list(FAMILIES), p=np.array(list(FAMILIES.values())) / sum(FAMILIES.values())))
+def draw_condition(clip: Clip, random: Any, families: Families = FAMILIES) -> Condition:
+    """A task of any of some families for a clip."""
+    family = str(random.choice(list(families), p=np.array(list(families.values())) / sum(families.values())))
     parts = family.split("+")
     name, control = _control(clip, random) if "control" in parts else ("", None)
     if family == "control+control":

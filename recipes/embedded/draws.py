@@ -22,7 +22,8 @@ class Batch(NamedTuple):
         references: R.
         text: prompt embeddings [B, N, text_dim].
         sigma: noise levels [B, 1].
-        area: bool [B, F, h, w], where the error counts once more; None for nowhere.
+        kind: under which name losses of such batches are kept.
+        area: [B, F, h, w], how much more the error counts where; None for nowhere.
     """
 
     clean: Tensor
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     references: int
     text: Tensor
     sigma: Tensor
+    kind: str
     area: Tensor | None = None
 
 
@@ -55,10 +57,12 @@ def mixed(latents: Latents, mix: Mix, encoder: nn.Module) -> Draw:
 
     def draw(step: int, generator: torch.Generator) -> Batch:
         clips, frames = draw_clips(latents, step, mix.lengths, generator)
-        clean, control, references = draw_context(latents, clips, frames, mix, generator)
+        clean, control, minor, references = draw_context(latents, clips, frames, mix, generator)
         captions = draw_captions(len(clips), mix.captions[references > 0], generator)
         sigma = draw_sigma(len(clips), generator, mix.shift)
-        return Batch(clean, control, references, prompts.embed(encoder, clips, captions), sigma)
+        area = _share_alike(minor) if mix.minor else None
+        kind = "with_references" if references else "loss"
+        return Batch(clean, control, references, prompts.embed(encoder, clips, captions), sigma, kind, area)
 
     return draw
 
@@ -90,10 +94,16 @@ def portrayed(portraits: Portraits, latents: Latents, encoder: nn.Module) -> Dra
             references=1,
             text=text,
             sigma=sigma,
+            kind="portraits",
             area=portraits.area[clips, :frames] & placed[:, None, None, None],
         )
 
     return draw
+
+
+def _share_alike(area: Tensor) -> Tensor:
+    """Weights of an area bool [B, F, h, w]: as much for one frame of a clip as for half of another."""
+    return area / area.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
 
 
 def in_turn(*draws: Draw) -> Draw:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from conditions import GRAY, Condition, draw_condition
+from conditions import FAMILIES, GRAY, Condition, Families, draw_condition
 from diffusers import AutoencoderKLWan
+from einops import reduce
 from precision import autocast
 from shards import load_shards
 from torch import Tensor
@@ -34,6 +35,7 @@ class Latents:
         video: float16 [N, C, F, h, w], normalised like all latents here.
         inactive, reactive: float16 [N, 4, C, F, h, w].
         mask: bool [N, 4, 64, F, h, w].
+        minor: bool [N, 4, F, h, w], the smaller part of what is kept and what is made, where there is both.
         references: float16 [N, 3, C, 1, h, w]; a clip with fewer things repeats them.
         nothing: float16 [C, F, h, w], a gray video.
         captions: full, and without appearance, for each clip.
@@ -45,6 +47,7 @@ class Latents:
     inactive: Tensor
     reactive: Tensor
     mask: Tensor
+    minor: Tensor
     references: Tensor
     nothing: Tensor
     captions: list[tuple[str, str]]
@@ -103,9 +106,11 @@ def measure_statistics(vae: AutoencoderKLWan, clips: int, first_seed: int) -> tu
     return latents.float().mean(dim=(0, 2, 3, 4)), latents.float().std(dim=(0, 2, 3, 4))
 
 
-def encode_clips(codec: Codec, seeds: range) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+def encode_clips(
+    codec: Codec, seeds: range, families: Families = FAMILIES
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Clips with their conditions and references, as a shard has them."""
-    encoded = [_encode(codec, seed) for seed in seeds]
+    encoded = [_encode(codec, seed, families) for seed in seeds]
     tensors = {name: torch.stack([tensors[name] for tensors, _ in encoded]) for name in encoded[0][0]}
     nothing = codec(np.full((FRAMES, SIZE, SIZE, 3), GRAY, np.float32))
     return {**tensors, "nothing": nothing[None]}, [words for _, words in encoded]
@@ -135,10 +140,25 @@ def control_of(codec: Codec, condition: Condition) -> tuple[Tensor, Tensor, Tens
     return codec(kept), codec(fresh), packed
 
 
-def _encode(codec: Codec, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def latent_area(seen: Tensor) -> Tensor:
+    """Pixels bool [T, H, W] as cells of latents that hold any of them: [1 + (T - 1) / 4, H / 8, W / 8]."""
+    cells = reduce(seen, "t (h a) (w b) -> t h w", "any", a=8, b=8)
+    return torch.cat([cells[:1], reduce(cells[1:], "(f a) h w -> f h w", "any", a=4)])
+
+
+def minor_part(mask: Array) -> Tensor:
+    """The smaller part of what a mask bool [T, H, W] keeps and what it makes, in cells as `latent_area` has them.
+
+    A cell that is kept in any pixel counts as kept. Where all is made, or all is kept, there is no such part.
+    """
+    kept = latent_area(torch.from_numpy(~mask))
+    return kept if 2 * kept.sum() < kept.numel() else ~kept
+
+
+def _encode(codec: Codec, seed: int, families: Families) -> tuple[dict[str, Tensor], dict[str, Any]]:
     clip = render(draw_scene(seed))
     random = np.random.default_rng([seed, 2])
-    conditions = [draw_condition(clip, random) for _ in range(CONDITIONS)]
+    conditions = [draw_condition(clip, random, families) for _ in range(CONDITIONS)]
     inactive, reactive, mask = (
         torch.stack(part) for part in zip(*(control_of(codec, c) for c in conditions), strict=True)
     )
@@ -149,6 +169,7 @@ def _encode(codec: Codec, seed: int) -> tuple[dict[str, Tensor], dict[str, Any]]
         "inactive": inactive,
         "reactive": reactive,
         "mask": mask,
+        "minor": torch.stack([minor_part(condition.mask) for condition in conditions]),
         "references": torch.stack(references),
     }
     words = {

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import reduce
-from latents import Codec
+from latents import Codec, latent_area
 from shards import load_shards
 from torch import Tensor
 
@@ -62,12 +61,6 @@ def load_portraits(folder: Path) -> Portraits:
     """Every shard that is there."""
     tensors, said = load_shards(folder)
     return Portraits(**tensors, captions=[(full, plain) for full, plain in said])
-
-
-def latent_area(seen: Tensor) -> Tensor:
-    """Where any pixel of a latent cell is seen: bool [1+4k, 8h, 8w] to [1+k, h, w]."""
-    cells = reduce(seen.float(), "t (h p) (w q) -> t h w", "max", p=8, q=8)
-    return torch.cat([cells[:1], reduce(cells[1:], "(f r) h w -> f h w", "max", r=4)]) > 0
 
 
 def _control(codec: Codec, clip: Clip, seed: int) -> Tensor:

@@ -1,13 +1,13 @@
 """Train the embedded family: ``python recipes/embedded/train.py all`` or one stage after another.
 
-Stages: vae, latents, sections, portraits, base, context, references, likeness, resemblance, a causal_NAME for each kind
-of memory, a distil_NAME for each pipeline that gets a student of few steps, export. Each goes on where it was stopped,
-at any point; nothing is fetched, and everything follows from the seeds. Loss curves and sample sheets lie beside the
-states.
+Stages: vae, latents, sections, portraits, edits, base, context, references, likeness, resemblance, settling, a
+causal_NAME for each kind of memory, a distil_NAME for each pipeline that gets a student of few steps, export. Each goes
+on where it was stopped, at any point; nothing is fetched, and everything follows from the seeds. Loss curves and sample
+sheets lie beside the states.
 ``export`` writes the checkpoints and the model card into the packages, and keeps curves and sheets in ``docs/family``.
 
 A further pipeline needs its window in ``pipelines.py``, its steps below, and some hours: ``shipped`` makes the states
-of vae, base and resemblance from the packages; then latents, causal_NAME, distil_NAME, and student_NAME, which writes
+of vae, base and settling from the packages; then latents, causal_NAME, distil_NAME, and student_NAME, which writes
 its file.
 """
 
@@ -23,8 +23,9 @@ from typing import Any
 
 import torch
 from base import new_base, new_context, train_base, train_context
-from batches import EVERYTHING, LIKENESS, LOOKS
+from batches import EVERYTHING, KEPT, LIKENESS, LOOKS
 from causal import copied, train_causal
+from conditions import EDITS
 from curves import draw_curves
 from diffusers import AutoencoderKLWan
 from distil import train_student
@@ -58,6 +59,7 @@ STEPS = {
     "references": 2400,
     "likeness": 3000,
     "resemblance": 3000,
+    "settling": 1050,
     "causal_longlive": 1200,
     "causal_streamdiffusion": 1200,
     "causal_framepack": 1000,
@@ -65,14 +67,17 @@ STEPS = {
     "distil_memflow": 400,
     "distil_streamdiffusion": 400,
 }
-ENCODED = ("latents", "sections", "portraits")
+ENCODED = ("latents", "sections", "portraits", "edits")
 STAGES = ("vae", *ENCODED, *list(STEPS)[1:], "export")
 ALONE = ("shipped", *(f"student_{name}" for name in PIPELINES))
 """Stages that training everything does not need."""
 
-CLIPS, LONG_CLIPS = 1500, 400
-TRAINING_SEED, PORTRAIT_SEED, VAE_SEED = 1_000_000, 2_000_000, 100_000
+CLIPS, LONG_CLIPS, EDITED_CLIPS = 1500, 400, 400
+TRAINING_SEED, PORTRAIT_SEED, EDIT_SEED, VAE_SEED = 1_000_000, 2_000_000, 3_000_000, 100_000
 """First seeds of the clips that models are trained on. Measurements use seeds below 100 000."""
+
+SETTLING_RATE = 0.5
+"""Of the learning rates: what was learned before is to stay."""
 
 SUBJECTS = {
     "vae": "the causal autoencoder",
@@ -81,6 +86,7 @@ SUBJECTS = {
     "references": "the same blocks, given references above all",
     "likeness": "the same, with more things in a step",
     "resemblance": "the same, on portraits; the error counts double where the thing is",
+    "settling": "the same, on areas and key frames beside portraits, at half the rates; the error counts double there",
     "causal_longlive": "the base in the window of LongLive and MemFlow",
     "causal_streamdiffusion": "the base in the window of StreamDiffusionV2",
     "causal_framepack": "the base beside FramePack's packed history: the student of framepack",
@@ -132,6 +138,9 @@ class Recipe:
     def portraits(self) -> None:
         self._encode("portraits", encode_portraits, PORTRAIT_SEED, self.clips)
 
+    def edits(self) -> None:
+        self._encode("edits", partial(encode_clips, families=EDITS), EDIT_SEED, min(self.clips, EDITED_CLIPS))
+
     def base(self) -> None:
         base, encoder = train_base(self.folder / "base", self.steps["base"], self._latents(), self.device)
         base_sheet(self._sampler(), base.cpu(), encoder.cpu(), self.folder / "base.png")
@@ -155,7 +164,15 @@ class Recipe:
         latents = self._latents()
         one = portrayed(load_portraits(self.folder / "portraits"), latents, encoder)
         draw = in_turn(one, one, mixed(latents, EVERYTHING, encoder))
-        path = self._train_context("resemblance", 8, base, self._context(base, "likeness"), draw)
+        self._train_context("resemblance", 8, base, self._context(base, "likeness"), draw)
+
+    def settling(self) -> None:
+        base, encoder = self._base()
+        edits = load_latents(self.folder / "edits")
+        one = portrayed(load_portraits(self.folder / "portraits"), edits, encoder)
+        draw = in_turn(mixed(edits, KEPT, encoder), one)
+        start = self._context(base, "resemblance")
+        path = self._train_context("settling", 9, base, start, draw, SETTLING_RATE)
         context_sheet(self._sampler(), base.cpu(), encoder.cpu(), path.cpu(), self.folder / "context.png")
 
     def causal(self, name: str) -> None:
@@ -202,7 +219,7 @@ class Recipe:
         files = {str(path.relative_to(ROOT)): path for path in shipped}
         data = (
             f"{self.clips} clips of 81 frames, 64x64, from seed {TRAINING_SEED}; portraits: as many of one thing, from "
-            f"seed {PORTRAIT_SEED}; causal_framepack: {LONG_CLIPS} longer"
+            f"seed {PORTRAIT_SEED}; edits: {EDITED_CLIPS} from seed {EDIT_SEED}; causal_framepack: {LONG_CLIPS} longer"
         )
         write_card(self.folder, FAMILY_FOLDER / "README.md", dict(sorted(files.items())), SUBJECTS, data)
 
@@ -232,11 +249,13 @@ class Recipe:
         encoder.load_state_dict(state["text"])
         return base.eval().requires_grad_(False), encoder.eval().requires_grad_(False)
 
-    def _train_context(self, stage: str, seed: int, base: CausalWan, path: ContextPath, draw: Draw) -> ContextPath:
+    def _train_context(
+        self, stage: str, seed: int, base: CausalWan, path: ContextPath, draw: Draw, rate: float = 1.0
+    ) -> ContextPath:
         folder, steps = self._run(stage)
-        return train_context(folder, steps, seed, draw, base, path, self.device)
+        return train_context(folder, steps, seed, draw, base, path, self.device, rate)
 
-    def _context(self, base: CausalWan, stage: str = "resemblance") -> ContextPath:
+    def _context(self, base: CausalWan, stage: str = "settling") -> ContextPath:
         path = new_context(base)
         path.load_state_dict(self._state(stage)["context"])
         return path.eval().requires_grad_(False)

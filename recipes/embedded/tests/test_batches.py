@@ -7,7 +7,7 @@ from dataclasses import replace
 import batches
 import pytest
 import torch
-from batches import EVERYTHING, LOOKS, control_latents, draw_clips, draw_context, draw_sigma, noised, nothing
+from batches import EVERYTHING, KEPT, LOOKS, control_latents, draw_clips, draw_context, draw_sigma, noised, nothing
 from latents import CONDITIONS, REFERENCES, Latents
 
 CLIPS, CHANNELS, FRAMES, SIDE = 6, 16, 5, 2
@@ -22,6 +22,7 @@ LATENTS = Latents(
     inactive=randn(CLIPS, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=1),
     reactive=randn(CLIPS, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=2),
     mask=randn(CLIPS, CONDITIONS, 64, FRAMES, SIDE, SIDE, seed=3) > 0,
+    minor=randn(CLIPS, CONDITIONS, FRAMES, SIDE, SIDE, seed=6) > 0,
     references=randn(CLIPS, REFERENCES, CHANNELS, 1, SIDE, SIDE, seed=4),
     nothing=randn(CHANNELS, FRAMES, SIDE, SIDE, seed=5),
     captions=[("", "")] * CLIPS,
@@ -81,7 +82,7 @@ def test_noised_latents_are_on_the_straight_path():
 def has_references_in_front(count):
     """With their latents among the inactive channels, and nothing reactive or masked."""
     clips = torch.tensor([4, 1, 1, 0])
-    clean, control, found = draw_context(LATENTS, clips, 4, exactly(count), generator())
+    clean, control, _, found = draw_context(LATENTS, clips, 4, exactly(count), generator())
     assert found == count
     assert clean.shape == (4, CHANNELS, count + 4, SIDE, SIDE)
     assert control.shape == (4, 96, count + 4, SIDE, SIDE)
@@ -120,11 +121,19 @@ def test_each_clip_is_given_one_of_its_conditions():
     clips = torch.arange(CLIPS)
     found = []
     for seed in range(4):
-        _, control, _ = draw_context(LATENTS, clips, 3, exactly(0), generator(seed))
+        control = draw_context(LATENTS, clips, 3, exactly(0), generator(seed)).control
         found += condition_numbers(control, clips, 3)
     assert set(found) == set(range(CONDITIONS))
     with pytest.raises(ValueError, match="True is not in list"):
         condition_numbers(control, clips.flip(0), 3)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_minor_part_is_that_of_the_same_condition(count):
+    clips = torch.arange(CLIPS)
+    given = draw_context(LATENTS, clips, 3, exactly(count), generator())
+    numbers = condition_numbers(given.control[:, :, count:], clips, 3)
+    assert torch.equal(given.minor, LATENTS.minor[clips, numbers, :3])
 
 
 def test_control_latents_are_inactive_reactive_and_mask():
@@ -147,21 +156,22 @@ def test_nothing_is_two_gray_videos_and_a_mask_of_ones():
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_some_clips_are_given_nothing(count):
-    _, control, _ = draw_context(LATENTS, torch.arange(CLIPS), 4, exactly(count, bare=1.0), generator())
+    _, control, minor, _ = draw_context(LATENTS, torch.arange(CLIPS), 4, exactly(count, bare=1.0), generator())
     assert all(torch.equal(row[:, count:], nothing(LATENTS, 4)) for row in control)
+    assert not minor.any()
 
 
 def shares(mix, steps=300):
     """Of steps with each number of references, and of clips that are given nothing without and with them."""
     bare, counts, empty = {False: [], True: []}, [0, 0, 0, 0], nothing(LATENTS, 1)
     for seed in range(steps):
-        _, control, count = draw_context(LATENTS, torch.arange(CLIPS), 1, mix, generator(seed))
+        _, control, _, count = draw_context(LATENTS, torch.arange(CLIPS), 1, mix, generator(seed))
         counts[count] += 1
         bare[count > 0] += [torch.equal(row[:, count:], empty) for row in control]
     return [n / steps for n in counts], [sum(bare[with_them]) / len(bare[with_them]) for with_them in (False, True)]
 
 
-@pytest.mark.parametrize("mix", [EVERYTHING, LOOKS])
+@pytest.mark.parametrize("mix", [EVERYTHING, LOOKS, KEPT])
 def test_shares_are_as_written(mix):
     counts, bare = shares(mix)
     assert counts == pytest.approx(mix.references, abs=0.07)

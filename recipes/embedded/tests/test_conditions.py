@@ -7,7 +7,7 @@ from dataclasses import replace
 import conditions
 import numpy as np
 import pytest
-from conditions import FAMILIES, draw_condition
+from conditions import EDITS, FAMILIES, draw_condition
 
 from vace_adapt.embedded.world.controls import CONTROLS
 from vace_adapt.embedded.world.render import render
@@ -24,14 +24,11 @@ def clips():
     return [render(draw_scene(seed, FRAMES, **given)) for seed, given in enumerate(asked)]
 
 
-def drawn(clips, count=8, seed=0):
-    """Conditions of every clip, each with its clip."""
-    random = np.random.default_rng(seed)
-    return [(clip, draw_condition(clip, random)) for clip in clips for _ in range(count)]
-
-
-def only(monkeypatch, family):
-    monkeypatch.setattr(conditions, "FAMILIES", {family: 1.0})
+def drawn(clips, count=8, family=None):
+    """Conditions of every clip, of one family or of all, each with its clip."""
+    random = np.random.default_rng(0)
+    families = FAMILIES if family is None else {family: 1.0}
+    return [(clip, draw_condition(clip, random, families)) for clip in clips for _ in range(count)]
 
 
 def shows_nothing_of_what_is_to_be_generated(clip, condition):
@@ -49,8 +46,7 @@ def shows_nothing_of_what_is_to_be_generated(clip, condition):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nothing_of_what_is_to_be_generated_is_shown(family, clips, monkeypatch):
-    only(monkeypatch, family)
-    for clip, condition in drawn(clips, 3):
+    for clip, condition in drawn(clips, 3, family):
         shows_nothing_of_what_is_to_be_generated(clip, condition)
         if condition.mask.any():
             leaking = np.where(condition.mask[..., None], clip.frames, condition.frames)
@@ -59,17 +55,15 @@ def test_nothing_of_what_is_to_be_generated_is_shown(family, clips, monkeypatch)
 
 
 def test_a_control_that_is_the_clip_itself_is_noticed(clips, monkeypatch):
-    only(monkeypatch, "control")
     monkeypatch.setattr(conditions, "CONTROLS", dict.fromkeys(CONTROLS, lambda clip: clip.frames))
-    for clip, condition in drawn(clips, 2):
+    for clip, condition in drawn(clips, 2, "control"):
         with pytest.raises(AssertionError):
             shows_nothing_of_what_is_to_be_generated(clip, condition)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_frames_are_float32(family, clips, monkeypatch):
-    only(monkeypatch, family)
-    for _, condition in drawn(clips, 2):
+    for _, condition in drawn(clips, 2, family):
         assert condition.frames.dtype == np.float32
 
 
@@ -100,23 +94,29 @@ def test_every_family_is_drawn(blank):
     )
 
 
-def test_the_shares_add_up():
-    assert sum(FAMILIES.values()) == pytest.approx(1)
+@pytest.mark.parametrize("families", [FAMILIES, EDITS])
+def test_the_shares_add_up(families):
+    assert sum(families.values()) == pytest.approx(1)
+
+
+def test_edits_keep_something_above_all(blank):
+    clip, random = render(draw_scene(1, 5)), np.random.default_rng(0)
+    found = [draw_condition(clip, random, EDITS) for _ in range(300)]
+    assert sum(not condition.mask.all() for condition in found) / len(found) == pytest.approx(0.88, abs=0.06)
+    assert not any(set(condition.name.split("+")) >= {"outpaint", kind} for condition in found for kind in EXTENSIONS)
 
 
 def test_poses_are_of_puppets_only(clips, blank, monkeypatch):
-    only(monkeypatch, "control")
-    for clip, condition in drawn(clips, 25):
+    for clip, condition in drawn(clips, 25, "control"):
         if condition.name == "pose":
             assert any(thing.kind == PUPPET for thing in clip.scene.things)
-    names = [condition.name for clip, condition in drawn(clips[1:2], 60)]
+    names = [condition.name for clip, condition in drawn(clips[1:2], 60, "control")]
     assert 0.15 < names.count("pose") / len(names) < 0.6
 
 
 def test_a_control_alone_generates_everything(clips, monkeypatch):
     for family in ("control", "control+control"):
-        only(monkeypatch, family)
-        for clip, condition in drawn(clips, 6):
+        for clip, condition in drawn(clips, 6, family):
             assert condition.mask.all()
             assert all(part in CONTROLS for part in parts(condition))
             if family == "control":
@@ -125,9 +125,8 @@ def test_a_control_alone_generates_everything(clips, monkeypatch):
 
 def test_inpainting_keeps_the_rest(clips, monkeypatch):
     """The mask is a box that stands still, or hides all that is seen of a thing."""
-    only(monkeypatch, "inpaint")
     kinds = set()
-    for clip, condition in drawn(clips, 20):
+    for clip, condition in drawn(clips, 20, "inpaint"):
         assert 0 < condition.mask.mean() < 0.7
         still = (condition.mask == condition.mask[0]).all()
         hides = [not (seen > 0.5)[~condition.mask].any() for seen in clip.masks]
@@ -162,9 +161,8 @@ class Scripted:
 
 
 def test_outpainting_keeps_a_rectangle(clips, monkeypatch):
-    only(monkeypatch, "outpaint")
     borders = set()
-    for _, condition in drawn(clips, 12):
+    for _, condition in drawn(clips, 12, "outpaint"):
         kept = ~condition.mask
         assert (kept == kept[0]).all()
         rows, columns = kept[0].any(axis=1).nonzero()[0], kept[0].any(axis=0).nonzero()[0]
@@ -183,9 +181,8 @@ def test_outpainting_keeps_a_rectangle(clips, monkeypatch):
 
 
 def test_extensions_keep_whole_frames(clips, monkeypatch):
-    only(monkeypatch, "extension")
     seen = set()
-    for _, condition in drawn(clips, 20):
+    for _, condition in drawn(clips, 20, "extension"):
         kept = ~condition.mask.any(axis=(1, 2))
         assert np.array_equal(~kept, condition.mask.all(axis=(1, 2)))
         assert 0 < kept.sum() < FRAMES
@@ -202,8 +199,7 @@ def test_extensions_keep_whole_frames(clips, monkeypatch):
 
 
 def test_outpainting_with_an_extension_keeps_a_part_of_some_frames(clips, monkeypatch):
-    only(monkeypatch, "outpaint+extension")
-    for _, condition in drawn(clips, 6):
+    for _, condition in drawn(clips, 6, "outpaint+extension"):
         whole = condition.mask.all(axis=(1, 2))
         kept = ~condition.mask[~whole]
         assert 0 < len(kept) < FRAMES

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import base
 import draws
 import pytest
 import torch
-from draws import PLACED, Batch, in_turn, portrayed
+from batches import KEPT
+from draws import PLACED, Batch, in_turn, mixed, portrayed
 from latents import CONDITIONS, REFERENCES, Latents
 from portraits import Portraits
 from text import Prompts, new_text_encoder
@@ -24,6 +27,7 @@ LATENTS = Latents(
     inactive=randn(1, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=1),
     reactive=randn(1, CONDITIONS, CHANNELS, FRAMES, SIDE, SIDE, seed=2),
     mask=randn(1, CONDITIONS, 64, FRAMES, SIDE, SIDE, seed=3) > 0,
+    minor=randn(1, CONDITIONS, FRAMES, SIDE, SIDE, seed=10) > 0.5,
     references=randn(1, REFERENCES, CHANNELS, 1, SIDE, SIDE, seed=4),
     nothing=randn(CHANNELS, FRAMES, SIDE, SIDE, seed=5),
     captions=[("", "")],
@@ -79,6 +83,7 @@ def is_a_batch_of_portraits(batch):
     assert batch.sigma.shape == (clips, 1)
     assert 0.7 < batch.sigma.median() < 0.95
     assert batch.references == 1
+    assert batch.kind == "portraits"
 
 
 def test_portraits_are_given_their_own_reference(draw):
@@ -98,7 +103,7 @@ def test_what_belongs_to_another_clip_is_noticed(draw, wrong):
 
 
 def test_steps_take_turns(draw):
-    other = Batch(*draw(1, generator())[:3], text=torch.zeros(6, 1, 4), sigma=torch.ones(6, 1))
+    other = Batch(*draw(1, generator())[:3], text=torch.zeros(6, 1, 4), sigma=torch.ones(6, 1), kind="")
     seen = []
 
     def second(step, given):
@@ -109,6 +114,29 @@ def test_steps_take_turns(draw):
     lengths = [turns(step, generator()).clean.shape[2] - 1 for step in range(6)]
     assert lengths == [3, 3, 5, 5, 5, 5]
     assert seen == [0, 1]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_the_smaller_part_counts_once_more_in_every_clip(count):
+    only = tuple(float(n == count) for n in range(4))
+    mix = replace(KEPT, references=only, bare=(0.3, 0.3), lengths=((12, FRAMES),))
+    batch = mixed(LATENTS, mix, new_text_encoder(Prompts(LATENTS.captions).words))(0, generator(1))
+    assert batch.kind == ("with_references" if count else "loss")
+    parts = [part / part.sum() for part in LATENTS.minor[0]]
+    found = [next((n for n, part in enumerate(parts) if torch.equal(row, part)), None) for row in batch.area]
+    empty = [not row.any() for row in batch.area]
+    assert [number is None for number in found] == empty
+    assert 0 < sum(empty) < len(empty)
+    assert len(set(found)) > 2
+    assert mixed(LATENTS, replace(mix, minor=False), new_text_encoder(20))(0, generator()).area is None
+
+
+def test_clips_share_alike_however_large_their_parts():
+    made, target = torch.zeros(2, 3, 2, 2, 2), torch.ones(2, 3, 2, 2, 2)
+    target[1] = 3.0
+    area = torch.zeros(2, 2, 2, 2)
+    area[0, 0, 0, 0], area[1] = 1.0, 1 / 8
+    assert float(base.squared_within(made, target, area)) == pytest.approx((1 + 9) / 2)
 
 
 def test_the_error_in_an_area_is_its_mean_there():

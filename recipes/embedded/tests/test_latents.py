@@ -12,7 +12,7 @@ import pytest
 import shards
 import torch
 from conditions import draw_condition
-from latents import Codec, control_of, encode_clips, load_latents, measure_statistics
+from latents import Codec, control_of, encode_clips, latent_area, load_latents, measure_statistics, minor_part
 from shards import write_shard
 
 from vace_adapt.conditioning.encoder import ControlEncoder
@@ -118,6 +118,41 @@ def test_statistics_normalise(vae, monkeypatch):
     assert torch.allclose(encoded.std(dim=(0, 2, 3, 4)), torch.ones(16), atol=1e-2)
 
 
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def test_the_area_covers_every_cell_that_is_seen():
+    seen = torch.zeros(9, 16, 16, dtype=torch.bool)
+    seen[0, 3, 3] = seen[4, 9, 1] = seen[5, 0, 15] = True
+    area = latent_area(seen)
+    expected = torch.zeros(3, 2, 2, dtype=torch.bool)
+    expected[0, 0, 0] = expected[1, 1, 0] = expected[2, 0, 1] = True
+    assert torch.equal(area, expected)
+
+
+def masked(*kept):
+    """Nine frames of 16x16 to be made, but for some (frames, rows, columns)."""
+    mask = np.ones((9, 16, 16), bool)
+    for place in kept:
+        mask[place] = False
+    return mask
+
+
+def test_the_minor_part_is_what_is_kept_or_what_is_made():
+    first, row, rest = masked(np.s_[0]), masked(np.s_[:, :8]), masked(np.s_[:, 8:], np.s_[:, :, 8:])
+    assert minor_part(first).nonzero()[:, 0].unique().tolist() == [0]
+    last = minor_part(masked(np.s_[-1]))
+    assert last.nonzero()[:, 0].unique().tolist() == [2], "of the latent that the frame lies in"
+    assert minor_part(rest).nonzero()[:, 1:].unique(dim=0).tolist() == [[0, 0]]
+    assert torch.equal(minor_part(rest), ~latent_area(torch.from_numpy(~rest)))
+    assert minor_part(row).sum() == minor_part(row).numel() / 2
+
+
+@pytest.mark.parametrize("mask", [np.ones((9, 16, 16), bool), np.zeros((9, 16, 16), bool)])
+def test_where_all_is_alike_no_part_is_minor(mask):
+    assert not minor_part(mask).any()
+
+
 # --- shards -------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +172,7 @@ def test_shards_hold_every_clip(tmp_path, codec, small):
     assert loaded.video.shape == (4, 16, 2, 8, 8)
     assert loaded.inactive.shape == loaded.reactive.shape == (4, 4, 16, 2, 8, 8)
     assert (loaded.mask.shape, loaded.mask.dtype) == ((4, 4, 64, 2, 8, 8), torch.bool)
+    assert (loaded.minor.shape, loaded.minor.dtype) == ((4, 4, 2, 8, 8), torch.bool)
     assert loaded.references.shape == (4, 3, 16, 1, 8, 8)
     for number, seed in enumerate(range(70, 74)):
         clip = render(draw_scene(seed, 5))
@@ -149,3 +185,6 @@ def test_shards_hold_every_clip(tmp_path, codec, small):
             assert torch.equal(loaded.references[number, place], codec(reference(one)[None]))
         whole = [name for name in loaded.names[number] if name in conditions.CONTROLS]
         assert loaded.mask[number].flatten(1).all(dim=1).sum() >= len(whole)
+        random = np.random.default_rng([seed, 2])
+        given = [conditions.draw_condition(clip, random) for _ in range(4)]
+        assert torch.equal(loaded.minor[number], torch.stack([minor_part(one.mask) for one in given]))

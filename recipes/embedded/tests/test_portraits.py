@@ -9,8 +9,8 @@ import portraits
 import pytest
 import shards
 import torch
-from latents import Codec
-from portraits import COLOURLESS, encode_portraits, latent_area, load_portraits
+from latents import Codec, latent_area
+from portraits import COLOURLESS, encode_portraits, load_portraits
 from shards import write_shard
 
 from vace_adapt.embedded.tiny import tiny_vae
@@ -53,12 +53,3 @@ def test_shards_hold_the_clips_of_their_seeds(folder, codec):
 
 def test_no_control_shows_colours():
     assert set(COLOURLESS) == set(CONTROLS) - {"gray", "pose"}
-
-
-def test_the_area_covers_every_cell_that_is_seen():
-    seen = torch.zeros(9, 16, 16, dtype=torch.bool)
-    seen[0, 3, 3] = seen[4, 9, 1] = seen[5, 0, 15] = True
-    area = latent_area(seen)
-    expected = torch.zeros(3, 2, 2, dtype=torch.bool)
-    expected[0, 0, 0] = expected[1, 1, 0] = expected[2, 0, 1] = True
-    assert torch.equal(area, expected)

@@ -53,6 +53,7 @@ LATENTS = Latents(
     inactive=randn(CLIPS, CONDITIONS, 16, FRAMES, SIDE, SIDE, seed=1),
     reactive=randn(CLIPS, CONDITIONS, 16, FRAMES, SIDE, SIDE, seed=2),
     mask=randn(CLIPS, CONDITIONS, 64, FRAMES, SIDE, SIDE, seed=3) > 0,
+    minor=randn(CLIPS, CONDITIONS, FRAMES, SIDE, SIDE, seed=7) > 0.5,
     references=randn(CLIPS, REFERENCES, 16, 1, SIDE, SIDE, seed=4),
     nothing=randn(16, FRAMES, SIDE, SIDE, seed=5),
     captions=[("a red ball on navy waves", "a ball on navy waves")] * CLIPS,
@@ -69,13 +70,14 @@ PORTRAITS = Portraits(
 )
 
 
-def _mixed(encoder):
-    return mixed(LATENTS, replace(batches.LOOKS, lengths=LENGTHS), encoder)
+def _mixed(encoder, mix=batches.LOOKS):
+    return mixed(LATENTS, replace(mix, lengths=LENGTHS), encoder)
 
 
 DRAWS = {
     "context": _mixed,
     "portraits": lambda encoder: in_turn(portrayed(PORTRAITS, LATENTS, encoder), _mixed(encoder)),
+    "kept": lambda encoder: _mixed(encoder, batches.KEPT),
 }
 
 
