@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from text import Prompts
 from training import save_parts
 
-MADE = ("vae", "base", "settling")
+MADE = ("vae", "base", "settled")
 """Stages that other stages begin from."""
 
 
@@ -39,5 +39,5 @@ def begin_at(source: Path, folder: Path) -> None:
         module.load_state_dict({name: weights[name] for name in module.state_dict()})
     save_parts(folder / "vae", {"vae": vae.state_dict()})
     save_parts(folder / "base", {"base": base.state_dict(), "text": encoder.state_dict()})
-    save_parts(folder / "settling", {"context": path.state_dict()})
+    save_parts(folder / "settled", {"context": path.state_dict()})
     torch.save((torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)), folder / "statistics.pt")

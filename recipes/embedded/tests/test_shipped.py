@@ -38,7 +38,7 @@ def test_states_export_to_the_very_files_they_were_made_of(recipe, tmp_path):
 
 def test_a_folder_with_states_is_refused(recipe):
     before = {path: path.read_bytes() for path in recipe.folder.rglob("*.pt")}
-    with pytest.raises(SystemExit, match="holds vae, base, settling already"):
+    with pytest.raises(SystemExit, match="holds vae, base, settled already"):
         begin_at(FAMILY_FOLDER, recipe.folder)
     assert {path: path.read_bytes() for path in recipe.folder.rglob("*.pt")} == before
 
