@@ -64,17 +64,25 @@ def export_transformer(base: CausalWan, path: ContextPath, folder: Path) -> None
 def export_student(base: nn.Module, trained: nn.Module, share: float, file: Path) -> None:
     """One file with the keys of diffusers' Wan transformer, or of Helios where they are that class.
 
-    The student lies between base and trained weights, which keeps more of what the base answers to (Wortsman et al.,
-    Robust fine-tuning of zero-shot models, 2022).
-
     Args:
-        base, trained: both ends, of one class.
-        share: of the way from the one to the other, in [0, 1].
+        base, trained, share: the student lies `between` them.
         file: written anew.
     """
-    begin, end = base.state_dict(), trained.state_dict()
     file.parent.mkdir(parents=True, exist_ok=True)
-    write(file, {name: begin[name].lerp(end[name], share) for name in begin})
+    write(file, between(base, trained, share))
+
+
+def between(begin: nn.Module, end: nn.Module, share: float) -> dict[str, Tensor]:
+    """Weights on the way from one model to what it was trained to, which keep more of what the first one answers to.
+
+    Wortsman et al., Robust fine-tuning of zero-shot models, 2022.
+
+    Args:
+        begin, end: of one class.
+        share: of the way, in [0, 1].
+    """
+    first, last = begin.state_dict(), end.state_dict()
+    return {name: first[name].lerp(last[name], share) for name in first}
 
 
 def write(file: Path, tensors: Mapping[str, Tensor]) -> None:

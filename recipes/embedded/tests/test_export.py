@@ -8,7 +8,7 @@ import pytest
 import torch
 from base import new_base, new_context
 from diffusers import WanVACETransformer3DModel
-from export import export_student, export_text_encoder, export_transformer, export_vae, write_card
+from export import between, export_student, export_text_encoder, export_transformer, export_vae, write_card
 from safetensors.torch import load_file
 from text import Prompts
 from vae import new_vae
@@ -50,6 +50,14 @@ def halved(state):
 def same(loaded, state):
     expected = halved(state)
     return set(loaded) == set(expected) and all(torch.equal(loaded[name], expected[name]) for name in expected)
+
+
+def test_between_two_models_is_nearer_to_the_one_whose_share_is_larger():
+    begin, end = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    first, last = begin.state_dict(), end.state_dict()
+    for share in (0.0, 0.25, 1.0):
+        for name, weights in between(begin, end, share).items():
+            torch.testing.assert_close(weights, (1 - share) * first[name] + share * last[name])
 
 
 def test_the_autoencoder_and_its_statistics(family):
