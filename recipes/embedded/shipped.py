@@ -16,7 +16,7 @@ from text import Prompts
 from training import save_parts
 
 MADE = ("vae", "base", "settled")
-"""Stages that other stages begin from."""
+"""States that stages begin from."""
 
 
 def begin_at(source: Path, folder: Path) -> None:
