@@ -31,6 +31,7 @@ class Table:
         cases: rows, keys of `CASES`.
         seeds: of the noise, for each case and clip.
         frames: of a clip.
+        clips: at most, of each case.
     """
 
     name: str
@@ -39,6 +40,11 @@ class Table:
     cases: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     frames: int = 81
+    clips: int = 8
+
+    def clips_of(self, case: str) -> int:
+        """How many are measured."""
+        return min(self.clips, CASES[case].clips)
 
     def seeds_of(self, arm: Arm) -> tuple[int, ...]:
         """What draws no noise has one."""
@@ -57,6 +63,7 @@ MAIN = Table(
     ),
     tuple(CASES),
     seeds=(0, 1, 2),
+    clips=max(case.clips for case in CASES.values()),
 )
 
 

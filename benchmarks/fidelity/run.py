@@ -21,9 +21,9 @@ from results import Job, drop_all_but, job_of, keep, measured
 
 def jobs(tables: tuple[Table, ...]) -> Iterator[tuple[Job, Arm]]:
     """Everything to be measured: first one clip of everything, then the next."""
-    for clip in range(max(CASES[case].clips for table in tables for case in table.cases)):
+    for clip in range(max(table.clips_of(case) for table in tables for case in table.cases)):
         for table in tables:
-            for case in (case for case in table.cases if clip < CASES[case].clips):
+            for case in (case for case in table.cases if clip < table.clips_of(case)):
                 for arm in table.arms:
                     for seed in table.seeds_of(arm):
                         yield job_of(case, arm, clip, seed, table.frames), arm

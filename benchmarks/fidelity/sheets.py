@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from batch import vace_inputs
-from cases import CASES, Case, Given
+from cases import CASES, LOOKS, Case, Given
 from convolution import OneDnn
 from PIL import Image, ImageDraw
 from questions import MAIN
@@ -19,7 +19,10 @@ from questions import MAIN
 Array = np.ndarray[Any, Any]
 
 FRAMES = (0, 16, 32, 48, 64, 80)
-CLIPS = (0, 1)
+SHOWN, LOOKS_SHOWN = 2, 4
+"""Clips of a task, and of one that is about looks."""
+
+ACROSS = 2
 ENLARGED = 2
 DOCS = Path(__file__).parents[2] / "docs" / "sheets"
 
@@ -28,10 +31,14 @@ def main() -> None:
     """One sheet for each task."""
     DOCS.mkdir(parents=True, exist_ok=True)
     for case in CASES.values():
-        with OneDnn():
-            columns = [_column(case, clip) for clip in CLIPS]
-        sheet = Image.fromarray(np.concatenate(columns, axis=1)).quantize(256)
-        sheet.save(DOCS / f"{case.name.replace(', ', '_').replace(' + ', '_').replace(' ', '_')}.png")
+        name = case.name.replace(", ", "_").replace(" + ", "_").replace(" ", "_")
+        Image.fromarray(_sheet(case)).quantize(256).save(DOCS / f"{name}.png")
+
+
+def _sheet(case: Case) -> Array:
+    with OneDnn():
+        shown = [_column(case, clip) for clip in range(LOOKS_SHOWN if case.clips == LOOKS else SHOWN)]
+    return np.concatenate([np.concatenate(row, axis=1) for row in zip(*[iter(shown)] * ACROSS, strict=True)])
 
 
 def _column(case: Case, number: int) -> Array:

@@ -20,7 +20,7 @@ class Summary(NamedTuple):
 Cells = dict[tuple[str, str], Summary]
 """By case and name of the arm."""
 
-STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 24: 2.069}
 """The 97.5 % quantile by number of values."""
 
 

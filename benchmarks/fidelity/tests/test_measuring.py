@@ -53,6 +53,12 @@ def test_every_job_is_asked_for_once_and_clips_come_one_after_another():
     assert len(dict.fromkeys(wanted)) < len(wanted), "tables share arms"
 
 
+def test_questions_about_options_are_asked_on_the_first_clips_alone():
+    for table in TABLES[1:]:
+        asked = {case: {job.clip for job, _ in jobs((table,)) if job.case == case} for case in table.cases}
+        assert asked == {case: set(range(min(8, CASES[case].clips))) for case in table.cases}
+
+
 def test_scores_of_other_weights_are_dropped(scores):
     ours, theirs = Job("depth", "batch", "a", 0, 0, 81), Job("depth", "batch", "b", 0, 0, 81)
     results.keep(ours, 0.123456, 1.0)
